@@ -1,0 +1,87 @@
+"""What is remembered: one step of a game, windows of steps, and when a window is cut.
+
+Index t holds what ARRIVED together: the picture, the action that led to it and the reward that it brought.
+
+    prev_action   0 --- a_0 --- a_1 --- a_2
+    obs             x_0     x_1     x_2     x_3
+    reward           0      r_1     r_2     r_3
+    is_first         1       0       0       0
+
+T time  B batch  E games of one actor  C channels
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from replay.config import UserError
+
+
+class Step(NamedTuple):
+    """One record of one game, or of E games at once (then every field has a leading [E])."""
+
+    obs: np.ndarray  # uint8   [H, W, C]
+    prev_action: np.ndarray  # int32   []
+    reward: np.ndarray  # float32 []  raw game reward; squashed inside dreamer/
+    is_first: np.ndarray  # bool    []  the record that a reset brought
+    is_terminal: np.ndarray  # bool    []  true end (or lost life); a time limit is not one
+
+
+class Sequences(NamedTuple):
+    """A batch of windows, batch-major. `is_first[:, 0]` is always True: training starts from a zero state."""
+
+    obs: np.ndarray  # uint8   [B, T, H, W, C]
+    prev_action: np.ndarray  # int32   [B, T]
+    reward: np.ndarray  # float32 [B, T]
+    is_first: np.ndarray  # bool    [B, T]
+    is_terminal: np.ndarray  # bool    [B, T]
+
+
+class EnvSpec(NamedTuple):
+    """What a game looks like from outside."""
+
+    obs_shape: tuple[int, int, int]  # (H, W, C) of the uint8 picture
+    num_actions: int
+
+
+class WindowCutter:
+    """Decides, record by record, when a window of the last `length` records of one stream of games is stored.
+
+    One window is stored per `stride` played steps *exactly* (in the long run), so that a limit on samples per stored window
+    is a limit on trained steps per played step (exact for stride <= length / 2). A plain grid of windows per game misses that by several per cent, because a
+    game's first window needs `length` records and its last one must end on its last record. So a stream keeps a balance: each
+    played step earns 1/stride, each window costs 1, and a window is due as soon as there is balance for it.
+
+    Guarantees: no window crosses a game; every record of a game of at least `length` records is in some window, its last
+    record included. Games of fewer than `length` records are dropped (as in the official code) and give back what they earned.
+    """
+
+    def __init__(self, length: int, stride: int) -> None:
+        if not 1 <= stride <= length:
+            raise UserError(f"replay.stride must be between 1 and replay.length ({length}), not {stride}")
+        self.length, self.stride = length, stride
+        self._balance = 0  # in units of 1/stride windows
+        self._in_game = 0  # records of the running game
+        self._uncovered = 0  # records since the last window's end
+
+    def append(self, *, is_first: bool, is_last: bool) -> bool:
+        """Takes note of one record; True if the window that ends with this record is to be stored now."""
+        if is_first:
+            self._in_game = self._uncovered = 0
+        else:
+            self._balance += 1  # the record of a reset is not a played step
+        self._in_game += 1
+        self._uncovered += 1
+        if self._in_game < self.length:
+            if is_last:
+                self._balance -= self._in_game - 1
+            return False
+        due = self._balance >= self.stride
+        must = is_last or self._uncovered == self.length  # the latter includes the first window of a game
+        if due or must:
+            self._balance -= self.stride
+            self._uncovered = 0
+            return True
+        return False
