@@ -1,0 +1,38 @@
+"""Behaviours: ways to get a policy out of a world model. To add one: a file here and one `case` below."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Protocol
+
+from torch import Tensor
+from torch.nn import Parameter
+
+from dreamer.behaviors.actor_critic import ActorCritic
+from dreamer.config import BehaviorConfig
+from dreamer.types import Metrics, Start, State
+from dreamer.world_model import WorldModel
+
+GradSteps = Mapping[str, Callable[[Tensor], Tensor]]  # group name -> (loss -> gradient norm); updates that group alone
+
+
+class Behavior(Protocol):
+    """What the agent asks of a behaviour: an nn.Module, so that its weights and buffers are saved and broadcast."""
+
+    def act(self, world: WorldModel, state: State, *, sample: bool) -> Tensor:
+        """State [N, ...] -> one-hot action [N, A], drawn or (sample=False) the best one."""
+
+    def update(self, world: WorldModel, start: Start, step: GradSteps) -> Metrics:
+        """One improvement from dreams that begin at `start`; runs in the learner only."""
+
+    def param_groups(self) -> dict[str, Iterable[Parameter]]:
+        """The parameters that each `step[name]` trains; {} if no gradient is used."""
+
+
+def make_behavior(config: BehaviorConfig, *, feat_size: int, num_actions: int) -> ActorCritic:
+    """The behaviour that the config names. Raises ValueError for an unknown name."""
+    match config.name:
+        case "actor_critic":
+            return ActorCritic(config, feat_size=feat_size, num_actions=num_actions)
+        case _:
+            raise ValueError(f"behavior.name must be actor_critic, not {config.name!r}")

@@ -1,0 +1,38 @@
+"""Every number of the algorithm. The defaults are the official Atari configuration: danijar/dreamerv2, configs.yaml."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The world model: its sizes and its loss."""
+
+    cnn_depth: int = 48  # channels of the first convolution, doubling with each; dreamerv2 encoder.cnn_depth
+    deter: int = 600  # D, units of the recurrent state h; dreamerv2 rssm.deter
+    hidden: int = 600  # units of the dense layers around the recurrence; dreamerv2 rssm.hidden
+    stoch: int = 32  # S, categorical variables of z; dreamerv2 rssm.stoch
+    classes: int = 32  # C, classes of each; dreamerv2 rssm.discrete
+    head_layers: int = 4  # hidden layers of the reward and discount heads; dreamerv2 reward_head.layers
+    head_units: int = 400  # units of each; dreamerv2 reward_head.units
+    gamma: float = 0.999  # discount per policy step, target of the discount head; dreamerv2 discount [paper: 0.995]
+    kl_scale: float = 0.1  # beta; dreamerv2 loss_scales.kl
+    kl_balance: float = 0.8  # alpha, share of the KL that trains the prior; dreamerv2 kl.balance
+    free_nats: float = 0.0  # nats of KL that cost nothing, clipped after averaging; dreamerv2 kl.free
+    reward_scale: float = 1.0  # weight of the reward loss; dreamerv2 loss_scales.reward
+    discount_scale: float = 5.0  # weight of the discount loss; dreamerv2 loss_scales.discount
+
+
+@dataclass(frozen=True)
+class BehaviorConfig:
+    """How a policy is got out of the world model."""
+
+    name: str = "actor_critic"  # which behaviour, see dreamer/behaviors
+    layers: int = 4  # hidden layers of actor and critic; dreamerv2 actor.layers
+    units: int = 400  # units of each; dreamerv2 actor.units
+    horizon: int = 15  # H, imagined policy steps; dreamerv2 imag_horizon
+    return_lambda: float = 0.95  # lambda of the return; dreamerv2 discount_lambda
+    rho: float = 1.0  # 1 = REINFORCE, 0 = backprop through the dynamics; dreamerv2 actor_grad reinforce
+    entropy_scale: float = 1e-3  # eta; dreamerv2 actor_ent
+    slow_every: int = 100  # updates between copies of the critic to the target critic; dreamerv2 slow_target_update

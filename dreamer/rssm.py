@@ -1,0 +1,82 @@
+"""The recurrent state-space model (Eq. 1).
+
+h_t = f(h_{t-1}, z_{t-1}, a_{t-1});  z_t ~ q(z given h_t, x_t), or where no picture is, z-hat_t ~ p(z given h_t).
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dreamer.config import ModelConfig
+from dreamer.equations import straight_through_sample
+from dreamer.nets import LayerNormGRUCell
+from dreamer.types import State, Unroll
+
+
+class RSSM(nn.Module):
+    """Recurrence, prior and posterior."""
+
+    def __init__(self, config: ModelConfig, *, num_actions: int, embed: int) -> None:
+        super().__init__()
+        self.stoch, self.classes, self.deter = config.stoch, config.classes, config.deter
+        latent = config.stoch * config.classes
+        self.img_in = nn.Linear(latent + num_actions, config.hidden)
+        self.gru = LayerNormGRUCell(config.hidden, config.deter)
+        self.prior_in = nn.Linear(config.deter, config.hidden)
+        self.prior_out = nn.Linear(config.hidden, latent)
+        self.post_in = nn.Linear(config.deter + embed, config.hidden)
+        self.post_out = nn.Linear(config.hidden, latent)
+
+    def initial(self, batch: int) -> State:
+        """The zero state [batch, ...] before anything was seen."""
+        zeros = self.img_in.weight.new_zeros
+        return State(zeros(batch, self.deter), zeros(batch, self.stoch, self.classes))
+
+    def recur(self, prev: State, action: Tensor) -> Tensor:
+        """Recurrent model: state [N, ...], one-hot action [N, A] that leaves it -> h [N, D]."""
+        u = F.elu(self.img_in(torch.cat([prev.z.flatten(-2), action], -1)))
+        h: Tensor = self.gru(u, prev.h)
+        return h
+
+    def prior(self, h: Tensor) -> Tensor:
+        """Transition predictor p(z given h): [..., D] -> logits [..., S, C]."""
+        return self._logits(self.prior_out(F.elu(self.prior_in(h))))
+
+    def post(self, h: Tensor, embed: Tensor) -> Tensor:
+        """Representation model q(z given h, x): [..., D], embedding [..., E] -> logits [..., S, C]."""
+        return self._logits(self.post_out(F.elu(self.post_in(torch.cat([h.to(embed.dtype), embed], -1)))))
+
+    def imagine_step(self, prev: State, action: Tensor) -> State:
+        """One step without a picture: state [N, ...], one-hot action [N, A] -> state [N, ...], z from the prior."""
+        h = self.recur(prev, action)
+        return State(h, straight_through_sample(self.prior(h)))
+
+    def observe_step(self, prev: State, prev_action: Tensor, is_first: Tensor, embed: Tensor) -> tuple[State, Tensor]:
+        """One step with a picture: prev [N, ...], one-hot prev_action [N, A], is_first [N], embed [N, E].
+
+        -> state [N, ...], posterior logits [N, S, C]. Where a game begins nothing of the past may show: h, z *and* the
+        action are zeroed (action 0 is a legal action, so the one-hot is, not the index).
+        """
+        keep = 1.0 - is_first.float()
+        prev = State(prev.h * keep[:, None], prev.z * keep[:, None, None])
+        h = self.recur(prev, prev_action * keep[:, None])
+        post = self.post(h, embed)
+        return State(h, straight_through_sample(post)), post
+
+    def observe(self, embed: Tensor, prev_action: Tensor, is_first: Tensor) -> Unroll:
+        """A whole batch from the zero state: embed [T, B, E], one-hot prev_action [T, B, A], is_first [T, B].
+
+        The prior never feeds the recurrence here, so its logits are computed for all steps at once afterwards.
+        """
+        state = self.initial(embed.shape[1])
+        steps = []
+        for t in range(len(embed)):
+            state, post = self.observe_step(state, prev_action[t], is_first[t], embed[t])
+            steps.append((state.h, state.z, post))
+        h, z, post = (torch.stack(field) for field in zip(*steps, strict=True))
+        return Unroll(State(h, z), post=post, prior=self.prior(h))
+
+    def _logits(self, flat: Tensor) -> Tensor:
+        return flat.float().reshape(*flat.shape[:-1], self.stoch, self.classes)

@@ -1,0 +1,124 @@
+"""The world model: what a step of the game means, and what would come next."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dreamer.config import ModelConfig
+from dreamer.equations import bernoulli_nll, entropy, kl_balancing, kl_divergence, normal_nll
+from dreamer.nets import MLP, Decoder, Encoder, init_glorot
+from dreamer.rssm import RSSM
+from dreamer.types import Batch, Dream, Metrics, Start, State, Unroll
+
+
+class WorldLoss(NamedTuple):
+    """What one pass over a batch gives."""
+
+    loss: Tensor  # scalar with graph
+    unroll: Unroll  # [T, B]
+    discount: Tensor  # float32 [T, B]  gamma * (1 - is_terminal): the true discount of every state
+    metrics: Metrics
+
+
+class WorldModel(nn.Module):
+    """Encoder, RSSM, decoder, reward and discount heads, and their one loss (Eq. 2)."""
+
+    def __init__(self, config: ModelConfig, *, channels: int, num_actions: int) -> None:
+        super().__init__()
+        self.config, self.num_actions = config, num_actions
+        self.feat_size = config.deter + config.stoch * config.classes
+        self.encoder = Encoder(channels, config.cnn_depth)
+        self.rssm = RSSM(config, num_actions=num_actions, embed=self.encoder.outputs)
+        self.decoder = Decoder(self.feat_size, channels, config.cnn_depth)
+        head = {"layers": config.head_layers, "units": config.head_units, "outputs": 1}
+        self.reward = MLP(self.feat_size, **head)
+        self.discount = MLP(self.feat_size, **head)
+        init_glorot(self)
+
+    def encode(self, obs: Tensor) -> Tensor:
+        """Embedding of pictures: uint8 [..., H, W, C] -> [..., E]."""
+        image = scale_pixels(obs)
+        embed: Tensor = self.encoder(image.flatten(0, -4))
+        return embed.reshape(*obs.shape[:-3], -1)
+
+    def decode(self, state: State) -> Tensor:
+        """Mean of the predicted picture: state [..., ] -> float32 [..., C, H, W], on the scale -0.5..0.5."""
+        feat = state.feat()
+        image: Tensor = self.decoder(feat.flatten(0, -2))
+        return image.reshape(*feat.shape[:-1], *image.shape[1:])
+
+    def predict_reward(self, feat: Tensor) -> Tensor:
+        """Mean of tanh(reward) on arriving: [..., F] -> float32 [...]."""
+        mean: Tensor = self.reward(feat)
+        return mean.squeeze(-1)
+
+    def predict_discount(self, feat: Tensor) -> Tensor:
+        """gamma * P(the game goes on): [..., F] -> float32 [...]. Gamma is inside: the head learns soft targets."""
+        logit: Tensor = self.discount(feat)
+        return logit.squeeze(-1).sigmoid()
+
+    def one_hot(self, action: Tensor) -> Tensor:
+        """Action indices [...] -> float32 [..., A]."""
+        return F.one_hot(action.long(), self.num_actions).float()
+
+    def observe(self, batch: Batch) -> Unroll:
+        """Posterior states of a batch."""
+        return self.rssm.observe(self.encode(batch.obs), self.one_hot(batch.prev_action), batch.is_first)
+
+    def loss(self, batch: Batch) -> WorldLoss:
+        """The world-model loss of a batch (Eq. 2): means over time and batch, sums over pixels and categoricals."""
+        c = self.config
+        reward = batch.reward.tanh()  # the only place where rewards are squashed
+        discount = c.gamma * (1.0 - batch.is_terminal.float())
+        unroll = self.observe(batch)
+        feat = unroll.state.feat()
+        image_nll = normal_nll(scale_pixels(batch.obs), mean=self.decode(unroll.state)).sum((-3, -2, -1))
+        reward_nll = normal_nll(reward, mean=self.predict_reward(feat))
+        discount_nll = bernoulli_nll(discount, logit=self.discount(feat).squeeze(-1))
+        kl = kl_balancing(post=unroll.post, prior=unroll.prior, balance=c.kl_balance, free_nats=c.free_nats)
+        loss = (
+            image_nll.mean()
+            + c.reward_scale * reward_nll.mean()
+            + c.discount_scale * discount_nll.mean()
+            + c.kl_scale * kl
+        )
+        with torch.no_grad():
+            metrics = {
+                "model_loss": loss,
+                "image_loss": image_nll.mean(),
+                "reward_loss": reward_nll.mean(),
+                "discount_loss": discount_nll.mean(),
+                "kl_loss": kl,
+                "kl": kl_divergence(post=unroll.post, prior=unroll.prior).mean(),
+                "prior_entropy": entropy(unroll.prior).sum(-1).mean(),
+                "post_entropy": entropy(unroll.post).sum(-1).mean(),
+                "batch_reward": batch.reward.mean(),
+            }
+        return WorldLoss(loss, unroll, discount, {name: value.detach() for name, value in metrics.items()})
+
+    def imagine(self, act: Callable[[State], Tensor], start: Start, horizon: int) -> Dream:
+        """Dreams of `horizon` steps from every start: act maps a state [N, ...] to a one-hot action [N, A].
+
+        The policy sees the state cut from its graph: gradients reach an action only through what it brings about.
+        """
+        state, states, actions = start.state, [start.state], []
+        for _ in range(horizon):
+            action = act(state.detach())
+            state = self.rssm.imagine_step(state, action)
+            states.append(state)
+            actions.append(action)
+        dreamt = State(torch.stack([s.h for s in states]), torch.stack([s.z for s in states]))
+        feat = dreamt.feat()
+        # A start may be a terminal state, and of that the data knows for certain.
+        discount = torch.cat([start.discount[None], self.predict_discount(feat[1:])])
+        return Dream(dreamt, torch.stack(actions), self.predict_reward(feat), discount)
+
+
+def scale_pixels(obs: Tensor) -> Tensor:
+    """uint8 [..., H, W, C] -> float32 [..., C, H, W] in -0.5..0.5."""
+    return obs.movedim(-1, -3).float() / 255.0 - 0.5
