@@ -101,6 +101,21 @@ class WorldModel(nn.Module):
             }
         return WorldLoss(loss, unroll, discount, {name: value.detach() for name, value in metrics.items()})
 
+    @torch.no_grad()
+    def open_loop(self, batch: Batch, context: int) -> State:
+        """Posterior states of the first `context` steps, then a dream under the batch's own actions: -> State [T, B, ...].
+
+        Shows what the model knows rather than what it sees: nothing after `context` reaches it but the actions.
+        """
+        action = self.one_hot(batch.prev_action)
+        seen = self.rssm.observe(self.encode(batch.obs[:context]), action[:context], batch.is_first[:context]).state
+        state, states = State(seen.h[-1], seen.z[-1]), []
+        for t in range(context, len(action)):
+            state = self.rssm.imagine_step(state, action[t])
+            states.append(state)
+        h, z = torch.stack([s.h for s in states]), torch.stack([s.z for s in states])
+        return State(torch.cat([seen.h, h]), torch.cat([seen.z, z]))
+
     def imagine(self, act: Callable[[State], Tensor], start: Start, horizon: int) -> Dream:
         """Dreams of `horizon` steps from every start: act maps a state [N, ...] to a one-hot action [N, A].
 

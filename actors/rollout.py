@@ -1,0 +1,75 @@
+"""Playing: games and policy in one loop that yields what happened and does nothing else."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from actors.env import Games
+from dreamer.agent import Agent
+from replay.experience import Step
+
+
+class EpisodeReport(NamedTuple):
+    """One finished game."""
+
+    game: int  # which of the E games
+    score: float  # sum of raw rewards over all lives
+    length: int  # policy steps
+    policy_version: int  # update count of the policy that finished it; -1 = random play
+    seconds: float  # wall clock
+
+
+class Tick(NamedTuple):
+    """One record of every game."""
+
+    step: Step  # fields [E, ...]
+    is_last: np.ndarray  # bool [E]  the game ended with this record
+    played: int  # policy steps in it: records that are not resets
+    policy_version: int  # of the policy that chose the actions leading here; -1 = random play
+    episodes: list[EpisodeReport]
+
+
+def play(
+    games: Games,
+    agent: Agent,
+    *,
+    refresh: Callable[[], int],
+    sample: bool = True,
+    rng: np.random.Generator,
+    device: torch.device | str = "cpu",
+) -> Iterator[Tick]:
+    """Plays E games for ever.
+
+    `refresh` brings the agent's weights up to date as it sees fit and returns their version, or -1 while there are none: then
+    actions are drawn uniformly from `rng`. `sample=False` takes the most probable action instead of drawing one.
+
+    A game that ended is reset by the next tick, whose record of it is a reset: action 0, reward 0, is_first.
+    """
+    state = agent.initial(games.num)
+    arrived = games.reset()
+    score, length = np.zeros(games.num), np.zeros(games.num, int)
+    began = np.full(games.num, time.monotonic())
+    version = -1
+    while True:
+        step, is_last = arrived.step, arrived.is_last
+        score = np.where(step.is_first, 0.0, score + step.reward)
+        length = np.where(step.is_first, 0, length + 1)
+        began = np.where(step.is_first, time.monotonic(), began)
+        episodes = [
+            EpisodeReport(int(e), float(score[e]), int(length[e]), version, time.monotonic() - began[e])
+            for e in np.flatnonzero(is_last)
+        ]
+        yield Tick(step, is_last, int((~step.is_first).sum()), version, episodes)
+        version = refresh()
+        if version < 0:
+            action = rng.integers(games.spec.num_actions, size=games.num)
+        else:
+            inputs = (torch.as_tensor(x, device=device) for x in (step.obs, step.prev_action, step.is_first))
+            drawn, state = agent.policy_step(state, *inputs, sample=sample)
+            action = drawn.cpu().numpy()
+        arrived = games.step(action)
