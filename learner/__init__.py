@@ -1,1 +1,1 @@
-
+"""The teacher: batches in, better weights out."""

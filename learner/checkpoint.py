@@ -1,0 +1,147 @@
+"""Checkpoints: one file holds all that a learner needs to go on bit for bit; it is there whole or not at all.
+
+    checkpoints/update-000001200.pt   newest complete ones
+    checkpoints/latest                names the newest
+
+Loading never executes code from the file (torch's weights_only).
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from dreamer.agent import Agent
+from learner.step import Optimizers
+from replay.config import UserError
+
+log = logging.getLogger("checkpoint")
+FORMAT = 1
+
+
+class Checkpoint(NamedTuple):
+    """What a file holds."""
+
+    path: Path
+    update: int
+    policy_step: int
+    config: dict[str, Any]  # the run's whole configuration
+    agent: dict[str, torch.Tensor]
+    optimizers: dict[str, Any]
+    rng: dict[str, Any]  # torch: cpu, cuda; numpy: JSON text of a generator's state
+
+
+def save(
+    folder: Path,
+    agent: Agent,
+    optimizers: Optimizers,
+    *,
+    config: dict[str, Any],
+    update: int,
+    policy_step: int,
+    rng: np.random.Generator | None = None,
+    keep: int = 2,
+) -> Path:
+    """Writes a checkpoint and forgets all but the newest `keep`. Raises OSError (full disk ...): the older ones stay."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"update-{update:09d}.pt"
+    content = {
+        "format": FORMAT,
+        "update": update,
+        "policy_step": policy_step,
+        "config": json.dumps(config),
+        "agent": agent.state_dict(),
+        "optimizers": {name: optimizer.state_dict() for name, optimizer in optimizers.items()},
+        "rng": {
+            "torch": torch.get_rng_state(),
+            "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+            "numpy": json.dumps(rng.bit_generator.state) if rng else "",
+        },
+    }
+    write_atomically(path, lambda file: torch.save(content, file))
+    write_atomically(folder / "latest", lambda file: file.write(path.name.encode()))
+    for old in list_checkpoints(folder)[keep:]:
+        old.unlink(missing_ok=True)
+    return path
+
+
+def write_atomically(path: Path, write: Any) -> None:
+    """Calls write(file) on a temporary file beside `path`, then puts it in place; on failure nothing is left behind."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with temporary.open("wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException as error:
+        temporary.unlink(missing_ok=True)
+        if isinstance(error, RuntimeError):  # torch's zip writer hides a full disk in a RuntimeError
+            raise OSError(f"cannot write {path}: {error}") from error
+        raise
+
+
+def list_checkpoints(folder: Path) -> list[Path]:
+    """Checkpoint files, newest first: the one that `latest` names, then the others by update."""
+    found = sorted(folder.glob("update-*.pt"), reverse=True)
+    latest = folder / "latest"
+    named = folder / latest.read_text().strip() if latest.is_file() else None
+    return sorted(found, key=lambda path: path != named)
+
+
+def load_newest(folder: Path) -> Checkpoint | None:
+    """The newest checkpoint that can be read; says so when that is not the newest one. None if there is no file at all.
+
+    Raises UserError if there are files and none can be read.
+    """
+    paths = list_checkpoints(folder)
+    for path in paths:
+        try:
+            return load(path)
+        except UserError as error:
+            log.warning("%s; trying the one before it", error)
+    if paths:
+        raise UserError(f"none of the {len(paths)} checkpoints in {folder} can be read; train anew in another --run-dir")
+    return None
+
+
+def load(path: Path) -> Checkpoint:
+    """Reads one file. Raises UserError where it is missing, truncated or not ours."""
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        if content["format"] != FORMAT:
+            raise UserError(f"checkpoint {path} has format {content['format']}, this program reads {FORMAT}")
+        fields = {key: content[key] for key in ("update", "policy_step", "agent", "optimizers", "rng")}
+        return Checkpoint(path=path, config=json.loads(content["config"]), **fields)
+    except UserError:
+        raise
+    except FileNotFoundError as error:
+        raise UserError(f"there is no checkpoint {path}") from error
+    except Exception as error:  # torch raises many kinds for a damaged file
+        raise UserError(f"checkpoint {path} is damaged or not one of ours ({type(error).__name__})") from error
+
+
+def restore(
+    checkpoint: Checkpoint, agent: Agent, optimizers: Optimizers | None = None, rng: np.random.Generator | None = None
+) -> None:
+    """Puts a checkpoint's weights into the agent; with optimisers given, everything that training needs to go on."""
+    try:
+        agent.load_state_dict(checkpoint.agent)
+    except RuntimeError as error:
+        first = str(error).strip().splitlines()[-1].strip()
+        raise UserError(f"checkpoint {checkpoint.path} is of another network: {first}") from error
+    if optimizers is None:
+        return
+    for name, optimizer in optimizers.items():
+        optimizer.load_state_dict(checkpoint.optimizers[name])
+    torch.set_rng_state(checkpoint.rng["torch"])
+    if torch.cuda.is_available() and checkpoint.rng["cuda"]:
+        torch.cuda.set_rng_state_all(checkpoint.rng["cuda"])
+    if rng is not None and checkpoint.rng["numpy"]:
+        rng.bit_generator.state = json.loads(checkpoint.rng["numpy"])

@@ -1,0 +1,23 @@
+"""From the replay's batch-major numpy windows to time-major tensors on the device: the only transposition."""
+
+from __future__ import annotations
+
+import torch
+
+from dreamer.types import Batch
+from replay.experience import Sequences
+
+
+def to_batch(sequences: Sequences, device: torch.device | str) -> Batch:
+    """Sequences [B, T, ...] -> Batch [T, B, ...] on `device`. Copies: the replay's arrays may be read-only or reused."""
+
+    def tensor(array: object, dtype: torch.dtype) -> torch.Tensor:
+        return torch.tensor(array).transpose(0, 1).to(device=device, dtype=dtype).contiguous()
+
+    return Batch(
+        obs=tensor(sequences.obs, torch.uint8),
+        prev_action=tensor(sequences.prev_action, torch.int64),
+        reward=tensor(sequences.reward, torch.float32),
+        is_first=tensor(sequences.is_first, torch.bool),
+        is_terminal=tensor(sequences.is_terminal, torch.bool),
+    )

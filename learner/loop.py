@@ -1,0 +1,47 @@
+"""The learner's loop: it yields a report per update; whoever iterates decides what to publish, log and save."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+import torch
+
+from dreamer.agent import Agent
+from dreamer.types import Metrics
+from learner.config import TrainConfig
+from learner.feed import to_batch
+from learner.step import Optimizers, make_grad_steps, train_step
+from replay import Sample
+
+
+class LearnerReport(NamedTuple):
+    """One update."""
+
+    update: int  # updates so far, this one included
+    metrics: Metrics  # detached scalars, still on the device
+    policy_age: float  # updates since the policy that played the batch, mean
+    wait_seconds: float  # for data
+    train_seconds: float  # of work (on a GPU: of handing it over)
+
+
+def learn(
+    agent: Agent,
+    optimizers: Optimizers,
+    samples: Iterable[Sample],
+    config: TrainConfig,
+    *,
+    device: torch.device,
+    update: int = 0,
+) -> Iterator[LearnerReport]:
+    """Trains on every sample; `update` is the count to go on from. Ends when the samples end."""
+    step = make_grad_steps(optimizers, clip=config.grad_clip)
+    waiting_since = time.monotonic()
+    for sample in samples:
+        began = time.monotonic()
+        age = float((update - sample.policy_version.clip(min=0)).mean())
+        metrics = train_step(agent, step, to_batch(sample.sequences, device), precision=config.precision)
+        update += 1
+        yield LearnerReport(update, metrics, age, began - waiting_since, time.monotonic() - began)
+        waiting_since = time.monotonic()

@@ -1,0 +1,71 @@
+"""One update of everything."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from dreamer.agent import Agent
+from dreamer.behaviors import GradSteps
+from dreamer.types import Batch, Metrics, Start
+from learner.config import TrainConfig
+
+Optimizers = dict[str, torch.optim.AdamW]  # group name -> its own optimiser
+
+
+def make_optimizers(agent: Agent, config: TrainConfig) -> Optimizers:
+    """One Adam for the world model and one for each parameter group of the behaviour.
+
+    The official code takes the same share off every weight at each update, whatever the learning rate ("decoupled", not L2);
+    AdamW multiplies its decay by the rate, hence the division.
+    """
+    rates = {"model": config.model_lr, "actor": config.actor_lr, "critic": config.critic_lr}
+    groups = {"model": agent.world.parameters(), **agent.behavior.param_groups()}
+    return {
+        name: torch.optim.AdamW(
+            list(parameters),
+            lr=rates[name],
+            eps=config.adam_eps,
+            weight_decay=config.weight_decay / rates[name],
+            fused=True,
+        )
+        for name, parameters in groups.items()
+    }
+
+
+def make_grad_steps(optimizers: Optimizers, *, clip: float) -> GradSteps:
+    """`step[name](loss)` improves the parameters of that group alone and returns their gradient norm before clipping."""
+    return {name: _make_grad_step(optimizer, clip) for name, optimizer in optimizers.items()}
+
+
+def _make_grad_step(optimizer: torch.optim.AdamW, clip: float) -> Callable[[Tensor], Tensor]:
+    parameters = optimizer.param_groups[0]["params"]
+
+    def step(loss: Tensor) -> Tensor:
+        # Not loss.backward(): that would leave gradients in every weight on the way, the world model's included.
+        gradients = torch.autograd.grad(loss, parameters)
+        norm = torch.nn.utils.get_total_norm(gradients)
+        scale = (clip / norm.clamp(min=clip)).to(norm.dtype)
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            parameter.grad = gradient * scale
+        optimizer.step()
+        optimizer.zero_grad()
+        return norm.detach()
+
+    return step
+
+
+def train_step(agent: Agent, step: GradSteps, batch: Batch, *, precision: str) -> Metrics:
+    """World model, then dreams from every posterior state, then the behaviour: one update.
+
+    The dreams begin at the states that the batch gave *before* the world model's step and run on its new weights, as in the
+    official code. Weights are cast at every use (cache off): the cache would keep casts made without gradient.
+    """
+    low = precision == "bfloat16"
+    with torch.autocast(batch.obs.device.type, torch.bfloat16, enabled=low, cache_enabled=False):
+        out = agent.world.loss(batch)
+        metrics = out.metrics | {"model_grad": step["model"](out.loss)}
+        start = Start(out.unroll.state.detach().flatten(), out.discount.flatten())
+        return metrics | agent.behavior.update(agent.world, start, step)
