@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import difflib
+import importlib
+import re
 from dataclasses import dataclass
+
+from replay.config import UserError
 
 
 @dataclass(frozen=True)
@@ -22,3 +27,57 @@ class EnvConfig:
     contrast: float = 1.0  # gray levels are multiplied by it, then clipped at 255; the seed used 1.8
     life_loss: bool = False  # a lost life counts as terminal for the discount target, without a reset; the seed's
     time_limit: int = 27_000  # policy steps after which a game is cut off (not a terminal); dreamerv2 configs.yaml
+
+
+@dataclass(frozen=True)
+class ActorConfig:
+    """How games are played for training."""
+
+    games: int = 16  # E, games that one actor process steps together; dreamerv2: 1
+    pull_every: int = 8  # steps of its games between an actor's looks for newer weights; ours
+    threads: int = 1  # CPU threads of one actor process; ours
+
+
+def check_numbers(config: EnvConfig) -> None:
+    """Raises a UserError for a setting that is wrong whatever the game."""
+    rules = [
+        (config.size > 0, f"env.size must be at least 1 pixel, not {config.size}"),
+        (config.frame_skip > 0, f"env.frame_skip must be at least 1, not {config.frame_skip}"),
+        (0 <= config.sticky <= 1, f"env.sticky is a probability, 0 to 1, not {config.sticky}"),
+        (config.noop_max >= 0, f"env.noop_max must be 0 or more, not {config.noop_max}"),
+        (min(config.crop) >= 0, f"env.crop must be four numbers of pixels, 0 or more, not {config.crop}"),
+        (config.contrast > 0, f"env.contrast must be positive, not {config.contrast}"),
+        (config.time_limit > 0, f"env.time_limit must be at least 1 policy step, not {config.time_limit}"),
+    ]
+    for holds, message in rules:
+        if not holds:
+            raise UserError(message)
+
+
+def check_crop(shape: tuple[int, ...], config: EnvConfig) -> None:
+    top, bottom, left, right = config.crop
+    if top + bottom >= shape[0] or left + right >= shape[1]:
+        raise UserError(f"env.crop {config.crop} leaves nothing of the {shape[0]}x{shape[1]} screen: cut away less")
+
+
+def import_games(config: EnvConfig) -> None:
+    """Imports the module that registers the game; an error inside that module is its author's and shows as it is."""
+    if not config.import_module:
+        return
+    try:
+        importlib.import_module(config.import_module)
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"env.import_module {config.import_module} cannot be imported ({error}): install it or set PYTHONPATH"
+        ) from error
+
+
+def near_names(name: str, known: list[str]) -> str:
+    """Those of the known games whose bare names look most like that of `name`, as the end of a sentence."""
+
+    def bare(full: str) -> str:
+        return re.sub(r"(Deterministic|NoFrameskip)?(-v\d+)?$", "", full.split("/")[-1]).lower()
+
+    by_bare = {bare(full): full for full in known}  # the last of several versions stays
+    near = difflib.get_close_matches(bare(name), by_bare, n=3)
+    return f": did you mean {', '.join(by_bare[n] for n in near)}?" if near else ": see env.import_module for own games"

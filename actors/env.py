@@ -1,0 +1,299 @@
+"""The games: E of them side by side, stepped together, each screen made into a small picture.
+
+    action given     -      a_0     a_1    (any)    a_3
+    prev_action      0      a_0     a_1      0      a_3
+    is_first         1       0       0       1       0
+    is_last          0       0       1       0       0
+
+A game whose previous record was its last is reset by the next call instead of acting (Gymnasium's "next-step"
+autoreset), so every call brings exactly one record of every game. One policy step = `frame_skip` emulator frames.
+
+ALE games are played through the emulator itself: Gymnasium's step would fetch a colour screen for every frame. ale-py's
+vector environment is not used: it shrinks whole screens (no crop or contrast before that), and per core is no faster.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import ale_py  # its import registers the ALE/... ids
+import cv2
+import gymnasium
+import numpy as np
+from ale_py import roms
+
+from actors.config import EnvConfig, check_crop, check_numbers, import_games, near_names
+from replay.config import UserError
+from replay.experience import EnvSpec, Step
+
+_ATARI = ("ale_py.env:AtariEnv", "ale_py:AtariEnv", ale_py.AtariEnv)
+_OLD_NAME = re.compile(r"(?P<game>\w+?)(?P<kind>Deterministic|NoFrameskip)?-v(?P<version>[04])")
+
+
+class Arrived(NamedTuple):
+    """What one vector step brought."""
+
+    step: Step  # every field [E, ...]
+    is_last: np.ndarray  # bool [E]  the game ended with this record, truly or by the time limit
+
+
+class AtariGame:
+    """A game of the Arcade Learning Environment. No FIRE on reset: pressing it is the player's business."""
+
+    def __init__(self, settings: dict, config: EnvConfig, seed: int) -> None:
+        ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)  # else every emulator prints a banner
+        self.ale = ale = ale_py.ALEInterface()
+        ale.setInt("random_seed", seed)  # of the sticky actions; must precede the ROM
+        ale.setFloat("repeat_action_probability", config.sticky)
+        ale.loadROM(find_rom(settings["game"], config.id))
+        if settings.get("mode") is not None:
+            ale.setMode(settings["mode"])
+        if settings.get("difficulty") is not None:
+            ale.setDifficulty(settings["difficulty"])
+        self._codes = list(ale.getLegalActionSet() if config.full_action_set else ale.getMinimalActionSet())
+        self.names = [code.name for code in self._codes]
+        self.screen_shape = ale.getScreenDims()
+        self.look = ale.getScreenGrayscale if config.grayscale else ale.getScreenRGB  # writes into its argument
+        self.start, self.lives = ale.reset_game, ale.lives
+
+    def frame(self, action: int) -> tuple[float, bool, bool]:
+        """Plays one frame -> reward, true end, end by a limit of the game's own."""
+        return self.ale.act(self._codes[action]), self.ale.game_over(), False
+
+    def close(self) -> None:
+        """The emulator goes with its last reference."""
+
+
+class PictureGame:
+    """Any other Gymnasium game that shows a picture; the methods are those of `AtariGame`.
+
+    Sticky actions are made here, per frame like the emulator's. No-ops at the start need an action named NOOP
+    (`get_action_meanings`, as Atari-like games have it); without one `noop_max` has no effect.
+    """
+
+    def __init__(self, env: gymnasium.Env, config: EnvConfig, seed: int) -> None:
+        self._env, self._config, self._rng = env, config, np.random.default_rng(seed)
+        self._first_action = int(env.action_space.start)
+        meanings = getattr(env.unwrapped, "get_action_meanings", None)  # optional in Gymnasium
+        self.names = list(meanings()) if meanings else [str(n) for n in range(env.action_space.n)]
+        self.screen_shape = env.observation_space.shape[:2]
+        self._picture, self._info = env.reset(seed=seed)
+        if config.life_loss and "lives" not in self._info:
+            raise UserError(f"{config.id} does not tell its lives (info['lives']): set env.life_loss to false")
+        self._doing: int | None = None  # the action that a sticky joystick holds
+
+    def start(self) -> None:
+        self._picture, self._info = self._env.reset()
+        self._doing = None
+
+    def frame(self, action: int) -> tuple[float, bool, bool]:
+        if self._doing is None or self._rng.random() >= self._config.sticky:
+            self._doing = action
+        self._picture, reward, over, cut, self._info = self._env.step(self._first_action + self._doing)
+        return float(reward), bool(over), bool(cut)
+
+    def look(self, screen: np.ndarray) -> None:
+        screen[...] = as_screen(np.asarray(self._picture), self._config.grayscale)
+
+    def lives(self) -> int:
+        return int(self._info.get("lives", 0))
+
+    def close(self) -> None:
+        self._env.close()
+
+
+class Games:
+    """E games of one kind, preprocessed as in dreamerv2; the first call must be `reset`.
+
+    One difference: a game's last picture shows its end, not the step before, so that the end can be predicted from it.
+    """
+
+    def __init__(
+        self, games: list[AtariGame | PictureGame], rngs: list[np.random.Generator], config: EnvConfig
+    ) -> None:
+        self.games, self.num, self._rngs, self._config = games, len(games), rngs, config
+        check_crop(games[0].screen_shape, config)
+        channels = 1 if config.grayscale else 3
+        self.spec = EnvSpec((config.size, config.size, channels), len(games[0].names))
+        shape = games[0].screen_shape if config.grayscale else (*games[0].screen_shape, 3)
+        self._screen, self._before = np.zeros(shape, np.uint8), np.zeros(shape, np.uint8)  # for each game in turn
+        self._table = contrast_table(config.contrast)
+        self._ended = np.ones(self.num, bool)  # [E] the previous record was a last one
+        self._lives = [0] * self.num
+        self._steps = [0] * self.num  # policy steps since the reset
+
+    def reset(self) -> Arrived:
+        """Starts every game anew, also in the middle of one."""
+        self._ended = np.ones(self.num, bool)
+        return self.step(np.zeros(self.num, np.int32))
+
+    def step(self, actions: np.ndarray) -> Arrived:
+        """actions: int [E], each 0..num_actions-1; that of a game whose previous record was its last is ignored."""
+        assert actions.shape == (self.num,), actions.shape
+        is_first, is_last, is_terminal = self._ended, np.zeros(self.num, bool), np.zeros(self.num, bool)
+        reward = np.zeros(self.num, np.float32)
+        obs = np.empty((self.num, *self.spec.obs_shape), np.uint8)  # new each time: others keep these records
+        for e, game in enumerate(self.games):
+            if is_first[e]:
+                self._start(e)
+                self._steps[e] = 0
+            else:
+                reward[e], over, cut = self._play(game, int(actions[e]))
+                self._steps[e] += 1
+                is_last[e] = over or cut or self._steps[e] >= self._config.time_limit
+                is_terminal[e] = over or (self._config.life_loss and game.lives() < self._lives[e])
+            self._lives[e] = game.lives()
+            obs[e] = shrink(self._screen, self._config, self._table)
+        self._ended = is_last.copy()  # a copy: what was handed out may be written to
+        prev_action = np.where(is_first, 0, actions).astype(np.int32)
+        return Arrived(Step(obs, prev_action, reward, is_first, is_terminal), is_last)
+
+    def _start(self, e: int) -> None:
+        """Resets game e and lets 1..noop_max no-ops pass, so that games do not all begin alike."""
+        game, most = self.games[e], self._config.noop_max
+        game.start()
+        if most > 0 and "NOOP" in game.names:
+            for _ in range(self._rngs[e].integers(1, most + 1)):
+                _, over, cut = game.frame(game.names.index("NOOP"))
+                if over or cut:
+                    game.start()
+        game.look(self._screen)
+
+    def _play(self, game: AtariGame | PictureGame, action: int) -> tuple[float, bool, bool]:
+        """One policy step -> sum of the rewards, true end, end by a limit of the game's own."""
+        total, skip, two_frames = 0.0, self._config.frame_skip, False
+        for frame in range(skip):
+            reward, over, cut = game.frame(action)
+            total += reward
+            if over or cut:
+                break
+            if frame == skip - 2 and self._config.max_pool:
+                game.look(self._before)  # some sprites flicker: they are drawn in every second frame only
+                two_frames = True
+        game.look(self._screen)
+        if two_frames:
+            np.maximum(self._screen, self._before, out=self._screen)
+        return total, over, cut
+
+    def close(self) -> None:
+        for game in self.games:
+            game.close()
+
+
+# --- From a screen to an observation: (maximum of two frames) -> crop -> contrast -> area resize ---
+
+
+def as_screen(picture: np.ndarray, grayscale: bool) -> np.ndarray:
+    """uint8 [H, W], [H, W, 1] or [H, W, 3] -> uint8 [H, W] if grayscale, else [H, W, 3]."""
+    if picture.ndim == 3 and picture.shape[2] == 1:
+        picture = picture[:, :, 0]
+    if grayscale:
+        return picture if picture.ndim == 2 else cv2.cvtColor(np.ascontiguousarray(picture), cv2.COLOR_RGB2GRAY)
+    return picture if picture.ndim == 3 else np.stack([picture] * 3, axis=2)
+
+
+def contrast_table(contrast: float) -> np.ndarray:
+    """uint8 [256]: the new value of every gray level. Clipped before it becomes uint8, which would overflow."""
+    return np.clip(np.rint(np.arange(256) * contrast), 0, 255).astype(np.uint8)
+
+
+def shrink(screen: np.ndarray, config: EnvConfig, table: np.ndarray) -> np.ndarray:
+    """screen: uint8 [H, W] or [H, W, 3], table: uint8 [256] -> uint8 [size, size, C]."""
+    top, bottom, left, right = config.crop
+    screen = screen[top : screen.shape[0] - bottom, left : screen.shape[1] - right]
+    if config.contrast != 1:
+        screen = cv2.LUT(screen, table)
+    if screen.shape[:2] != (config.size, config.size):
+        # The mean over the area keeps a ball of one pixel; other ways may step over it. Only shrinking has an area.
+        how = cv2.INTER_AREA if min(screen.shape[:2]) >= config.size else cv2.INTER_LINEAR
+        screen = cv2.resize(screen, (config.size, config.size), interpolation=how)
+    return screen.reshape(config.size, config.size, -1)
+
+
+# --- Making games, and plain words when that is impossible ---
+
+
+def resolve(config: EnvConfig) -> EnvConfig:
+    """Old names (BreakoutDeterministic-v4), which ale-py no longer knows, become the plain id and their settings.
+
+    The name decides frame_skip and sticky; to override them, replace them in the result (which resolves to itself).
+    """
+    import_games(config)
+    match = _OLD_NAME.fullmatch(config.id)
+    known = gymnasium.registry.get(config.id)
+    if match is None or (known is not None and known.entry_point not in _ATARI):
+        return config
+    plain = f"ALE/{match['game']}-v5"
+    if plain not in gymnasium.registry:
+        return config
+    if match["kind"] is None:
+        better = f"{match['game']}Deterministic-v{match['version']} or {plain}"
+        raise UserError(f"env.id {config.id} skips a random number of frames: take {better}")
+    skip, sticky = {"Deterministic": 4, "NoFrameskip": 1}[match["kind"]], {"4": 0.0, "0": 0.25}[match["version"]]
+    return replace(config, id=plain, frame_skip=skip, sticky=sticky)
+
+
+def make_games(config: EnvConfig, num: int, seed: int) -> Games:
+    """Game e has its own stream of chance, a function of (seed, e): the same seed plays the same games bit by bit."""
+    config = resolve(config)
+    check_numbers(config)
+    cv2.setNumThreads(0)  # several actors share the cores: OpenCV's own threads would fight for them
+    chances = [np.random.SeedSequence([seed, e]) for e in range(num)]
+    games = [
+        open_game(config, int(chance.generate_state(1)[0]) >> 1) for chance in chances
+    ]  # the emulator takes 31 bits
+    return Games(games, [np.random.default_rng(chance.spawn(1)[0]) for chance in chances], config)
+
+
+def open_game(config: EnvConfig, seed: int) -> AtariGame | PictureGame:
+    """One game, checked; `config` is resolved."""
+    spec = gymnasium.registry.get(config.id)
+    if spec is None:
+        raise UserError(f"env.id {config.id} is unknown{near_names(config.id, list(gymnasium.registry))}")
+    if spec.entry_point in _ATARI:
+        return AtariGame(spec.kwargs, config, seed)
+    try:
+        env = gymnasium.make(config.id, disable_env_checker=True)
+    except gymnasium.error.Error as error:  # e.g. that game's own dependency is missing
+        raise UserError(f"env.id {config.id} cannot be made: {' '.join(str(error).split())}") from error
+    check_spaces(env, config.id)
+    return PictureGame(env, config, seed)
+
+
+def action_names(config: EnvConfig) -> list[str]:
+    """Such as NOOP FIRE RIGHT LEFT; the numbers of the actions where a game has no names for them."""
+    games = make_games(config, num=1, seed=0)
+    games.close()
+    return games.games[0].names
+
+
+def check_game(config: EnvConfig) -> None:
+    """Raises a UserError, one line, if no such game can be played."""
+    make_games(config, num=1, seed=0).close()
+
+
+def find_rom(game: str, name: str) -> Path:
+    try:
+        path = roms.get_rom_path(game) if game in roms.get_all_rom_ids() else None
+    except OSError as error:  # missing, or not the bytes that ale-py expects
+        raise UserError(f"the ROM of {name} cannot be used ({error}): reinstall ale-py or mend ALE_ROMS_DIR") from error
+    if path is None:
+        raise UserError(f"the ROM of {name}, {game}, is not one of ale-py's: choose another env.id")
+    return path
+
+
+def check_spaces(env: gymnasium.Env, name: str) -> None:
+    """What the game shows is a picture, and its actions can be counted."""
+    seen, actions = env.observation_space, env.action_space
+    shape = seen.shape or ()
+    is_picture = len(shape) == 2 or (len(shape) == 3 and shape[2] in (1, 3))
+    if not (isinstance(seen, gymnasium.spaces.Box) and seen.dtype == np.uint8 and is_picture):
+        raise UserError(
+            f"the observation of {name} is not a picture (uint8 [H,W,3], [H,W,1] or [H,W]) but "
+            f"{type(seen).__name__} {seen.dtype} {list(shape)}: wrap the game so that it shows one"
+        )
+    if not isinstance(actions, gymnasium.spaces.Discrete):
+        raise UserError(f"the actions of {name} are not discrete but {type(actions).__name__}: choose another env.id")
