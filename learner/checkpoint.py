@@ -25,6 +25,13 @@ log = logging.getLogger("checkpoint")
 FORMAT = 1
 
 
+class Progress(NamedTuple):
+    """How far a run is."""
+
+    update: int
+    policy_step: int
+
+
 class Checkpoint(NamedTuple):
     """What a file holds."""
 
@@ -43,18 +50,17 @@ def save(
     optimizers: Optimizers,
     *,
     config: dict[str, Any],
-    update: int,
-    policy_step: int,
+    progress: Progress,
     rng: np.random.Generator | None = None,
     keep: int = 2,
 ) -> Path:
-    """Writes a checkpoint and forgets all but the newest `keep`. Raises OSError (full disk ...): the older ones stay."""
+    """Writes a checkpoint, forgets all but the newest `keep`. Raises OSError (full disk ...): the older ones stay."""
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"update-{update:09d}.pt"
+    path = folder / f"update-{progress.update:09d}.pt"
     content = {
         "format": FORMAT,
-        "update": update,
-        "policy_step": policy_step,
+        "update": progress.update,
+        "policy_step": progress.policy_step,
         "config": json.dumps(config),
         "agent": agent.state_dict(),
         "optimizers": {name: optimizer.state_dict() for name, optimizer in optimizers.items()},
@@ -107,7 +113,7 @@ def load_newest(folder: Path) -> Checkpoint | None:
         except UserError as error:
             log.warning("%s; trying the one before it", error)
     if paths:
-        raise UserError(f"none of the {len(paths)} checkpoints in {folder} can be read; train anew in another --run-dir")
+        raise UserError(f"none of the {len(paths)} checkpoints in {folder} can be read; use another --run-dir")
     return None
 
 

@@ -9,7 +9,7 @@ from replay.experience import Sequences
 
 
 def to_batch(sequences: Sequences, device: torch.device | str) -> Batch:
-    """Sequences [B, T, ...] -> Batch [T, B, ...] on `device`. Copies: the replay's arrays may be read-only or reused."""
+    """Sequences [B, T, ...] -> Batch [T, B, ...] on `device`. Copies: the arrays may be read-only or reused."""
 
     def tensor(array: object, dtype: torch.dtype) -> torch.Tensor:
         return torch.tensor(array).transpose(0, 1).to(device=device, dtype=dtype).contiguous()

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import torch
 
 from dreamer.agent import Agent
-from dreamer.types import Metrics
+from dreamer.types import Batch, Metrics
 from learner.config import TrainConfig
 from learner.feed import to_batch
 from learner.step import Optimizers, make_grad_steps, train_step
@@ -22,8 +21,7 @@ class LearnerReport(NamedTuple):
     update: int  # updates so far, this one included
     metrics: Metrics  # detached scalars, still on the device
     policy_age: float  # updates since the policy that played the batch, mean
-    wait_seconds: float  # for data
-    train_seconds: float  # of work (on a GPU: of handing it over)
+    batch: Batch  # that it was trained on
 
 
 def learn(
@@ -37,11 +35,9 @@ def learn(
 ) -> Iterator[LearnerReport]:
     """Trains on every sample; `update` is the count to go on from. Ends when the samples end."""
     step = make_grad_steps(optimizers, clip=config.grad_clip)
-    waiting_since = time.monotonic()
     for sample in samples:
-        began = time.monotonic()
         age = float((update - sample.policy_version.clip(min=0)).mean())
-        metrics = train_step(agent, step, to_batch(sample.sequences, device), precision=config.precision)
+        batch = to_batch(sample.sequences, device)
+        metrics = train_step(agent, step, batch, precision=config.precision)
         update += 1
-        yield LearnerReport(update, metrics, age, began - waiting_since, time.monotonic() - began)
-        waiting_since = time.monotonic()
+        yield LearnerReport(update, metrics, age, batch)

@@ -18,8 +18,8 @@ Optimizers = dict[str, torch.optim.AdamW]  # group name -> its own optimiser
 def make_optimizers(agent: Agent, config: TrainConfig) -> Optimizers:
     """One Adam for the world model and one for each parameter group of the behaviour.
 
-    The official code takes the same share off every weight at each update, whatever the learning rate ("decoupled", not L2);
-    AdamW multiplies its decay by the rate, hence the division.
+    The official code takes the same share off every weight at each update, whatever the learning rate ("decoupled", not
+    L2); AdamW multiplies its decay by the rate, hence the division.
     """
     rates = {"model": config.model_lr, "actor": config.actor_lr, "critic": config.critic_lr}
     groups = {"model": agent.world.parameters(), **agent.behavior.param_groups()}
@@ -36,7 +36,7 @@ def make_optimizers(agent: Agent, config: TrainConfig) -> Optimizers:
 
 
 def make_grad_steps(optimizers: Optimizers, *, clip: float) -> GradSteps:
-    """`step[name](loss)` improves the parameters of that group alone and returns their gradient norm before clipping."""
+    """`step[name](loss)` improves that group of parameters alone and returns their gradient norm before clipping."""
     return {name: _make_grad_step(optimizer, clip) for name, optimizer in optimizers.items()}
 
 
@@ -60,8 +60,8 @@ def _make_grad_step(optimizer: torch.optim.AdamW, clip: float) -> Callable[[Tens
 def train_step(agent: Agent, step: GradSteps, batch: Batch, *, precision: str) -> Metrics:
     """World model, then dreams from every posterior state, then the behaviour: one update.
 
-    The dreams begin at the states that the batch gave *before* the world model's step and run on its new weights, as in the
-    official code. Weights are cast at every use (cache off): the cache would keep casts made without gradient.
+    The dreams begin at the states that the batch gave *before* the world model's step and run on its new weights, as in
+    the official code. Weights are cast at every use (cache off): the cache would keep casts made without gradient.
     """
     low = precision == "bfloat16"
     with torch.autocast(batch.obs.device.type, torch.bfloat16, enabled=low, cache_enabled=False):

@@ -1,0 +1,54 @@
+"""The command line: `python -m cluster COMMAND`, or `dreamer COMMAND`. Exit codes: 0 done, 2 wrong request, 1 failed,
+130 / 143 interrupted after saving."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable
+
+from replay.config import UserError
+
+USAGE = """usage: dreamer COMMAND [options]     (dreamer COMMAND --help tells a command's options)
+
+  train      learn a game
+  evaluate   play full games with a trained agent, beside a random one
+  record     film a game, its reconstruction, or a dream
+  config     print every value of a preset with its source
+  params     print parameter counts
+  doctor     check this machine
+"""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs one command; returns the exit code."""
+    arguments = sys.argv[1:] if argv is None else argv
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
+    try:
+        return _run(arguments)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:  # the reader of our output has seen enough
+        return 0
+
+
+def _run(arguments: list[str]) -> int:
+    # Imported late: torch alone takes two seconds, and --help should not.
+    from cluster import commands
+
+    table: dict[str, Callable[[list[str]], int]] = {
+        "train": commands.train,
+        "evaluate": commands.evaluate,
+        "record": commands.record,
+        "config": commands.config,
+        "params": commands.params,
+        "doctor": commands.doctor,
+    }
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(USAGE, end="")
+        return 0
+    name, *rest = arguments
+    if name not in table:
+        raise UserError(f"there is no command {name!r}: use one of {', '.join(table)}")
+    return table[name](rest)

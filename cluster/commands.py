@@ -1,0 +1,271 @@
+"""What each command does."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.progress import Progress
+
+from actors.env import check_game, resolve
+from cluster import doctor as checks
+from cluster import run_dir, video
+from cluster.config import SECTIONS, Config, check, cpu, fast, preset, to_json, train_every
+from cluster.evaluate import evaluate as play_agent
+from cluster.evaluate import play_random, summary
+from cluster.options import (
+    DoctorOptions,
+    EvaluateOptions,
+    PresetOptions,
+    RecordOptions,
+    TrainOptions,
+    parse,
+    value_of,
+)
+from cluster.run_log import RunLog
+from cluster.signals import Stop
+from cluster.training import Job, Limits
+from learner import checkpoint
+from replay.config import UserError
+from replay.schema import check_memory
+
+EVALUATION_STEPS = 27_000  # policy steps after which an evaluation game is cut off; dreamerv2 time_limit
+
+
+# --- train ---
+
+
+def train(arguments: list[str]) -> int:
+    """Trains; 0 at a limit, 130 or 143 after a signal, everything saved."""
+    options = parse(TrainOptions, arguments, command="train", default=TrainOptions(config=base_config(arguments)))
+    config = with_shorthands(options)
+    check(config)
+    check_game(config.env)
+    device = run_dir.choose_device(config.train.device)
+    memory = check_memory(config.replay, run_dir.env_spec(config))
+    stop = Stop()
+    run = open_or_create(options, config)
+    found = checkpoint.load_newest(run.checkpoints) if options.resume else None
+    log_to_file(run.path / "log.txt")
+    console = Console(stderr=True)
+    progress = {"policy_step": found.policy_step, "update": found.update} if found else {}
+    run_log = RunLog(config, run, console, **progress)
+    job = Job(config, run, Limits(options.steps, options.updates, options.minutes), found)
+    for line in greeting(job, options.runtime, device, memory, run_log):
+        run_log.say(line)
+    try:
+        why = runtime(options.runtime)(job, run_log, stop)
+    finally:
+        run_log.close()
+    run_log.say(f"ended: {why}; update {run_log.update:,}, policy step {run_log.policy_step:,}; saved in {run.path}")
+    return stop.exit_code
+
+
+def base_config(arguments: list[str]) -> Config:
+    """What the options change: the named preset; else, on resume, the run's own config; else by the hardware."""
+    if (name := value_of("--preset", arguments)) is not None:
+        return preset(name)
+    if "--resume" in arguments:
+        path = value_of("--run-dir", arguments)
+        if path is None:
+            raise UserError("--resume needs --run-dir: which run is to go on?")
+        return run_dir.open_run(Path(path))[1]
+    return fast() if torch.cuda.is_available() else cpu()
+
+
+def with_shorthands(options: TrainOptions) -> Config:
+    config = options.config
+    if options.seed is not None:
+        config = replace(config, train=replace(config.train, seed=options.seed))
+    if options.device is not None:
+        config = replace(config, train=replace(config.train, device=options.device))
+    return replace(config, env=resolve(config.env))
+
+
+def open_or_create(options: TrainOptions, config: Config) -> run_dir.Run:
+    if not options.resume:
+        return run_dir.create(options.run_dir, config)
+    if options.run_dir is None:
+        raise UserError("--resume needs --run-dir: which run is to go on?")
+    return run_dir.resume(options.run_dir, config)
+
+
+def runtime(name: str) -> Any:
+    """The function that trains. Ray is imported only where it is asked for."""
+    if name == "inline":
+        from cluster import inline
+
+        return inline.train
+    try:
+        from cluster import launch
+    except ImportError as error:
+        version = f"{sys.version_info.major}.{sys.version_info.minor}"
+        raise UserError(
+            f"--runtime ray needs ray and dm-reverb ({error}), made for Python 3.11; this is {version}: "
+            "use `make setup` with Python 3.11, or --runtime inline"
+        ) from error
+    return launch.train
+
+
+def greeting(job: Job, name: str, device: torch.device, memory: str, run_log: RunLog) -> list[str]:
+    """What is about to happen, with the size of everything."""
+    config, replay = job.config, job.config.replay
+    where = f"{device} ({torch.cuda.get_device_name()})" if device.type == "cuda" else "CPU (no GPU is used)"
+    sizes = parameter_counts(config)
+    played = "inline" if name == "inline" else f"ray, {config.cluster.actors} actor process(es)"
+    lines = [
+        f"run directory {job.run.path}",
+        f"learner on {where}, {config.train.precision}, {sizes['total'] / 1e6:.1f}M parameters",
+        f"runtime {played}, {config.actor.games} games of {config.env.id} each, "
+        f"{config.env.frame_skip} frames per policy step, sticky {config.env.sticky:g}",
+        memory,
+        f"an update trains on {replay.batch} x {replay.length} steps; replay ratio {replay.replay_ratio:g}: "
+        f"one update per {train_every(config):g} policy steps, after {replay.prefill:,} steps of random play",
+        f"metrics {run_log.address}; curves: tensorboard --logdir {job.run.path / 'tensorboard'}",
+    ]
+    if job.resume:
+        lines.append(f"going on from {job.resume.path.name}, policy step {job.resume.policy_step:,}")
+    return lines
+
+
+def log_to_file(path: Path) -> None:
+    handler = logging.FileHandler(path)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.getLogger().addHandler(handler)
+
+
+# --- evaluate, record ---
+
+
+def evaluate(arguments: list[str]) -> int:
+    """Prints the scores of a trained agent beside those of random play."""
+    options = parse(EvaluateOptions, arguments, command="evaluate")
+    if options.episodes < 1:
+        raise UserError(f"--episodes must be at least 1, not {options.episodes}")
+    loaded = run_dir.load(options.run, path=options.checkpoint, device=options.device)
+    env = replace(resolve(loaded.config.env), time_limit=EVALUATION_STEPS)
+    if options.sticky is not None:
+        env = replace(env, sticky=options.sticky)
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True) as bar:
+        task = bar.add_task(f"{options.episodes} games", total=options.episodes)
+        played = play_agent(
+            loaded.agent,
+            env,
+            episodes=options.episodes,
+            seed=options.seed,
+            sample=options.action == "sample",
+            progress=lambda count: bar.update(task, completed=count),
+        )
+        bar.update(task, description="random play")
+        random = play_random(env, episodes=options.episodes, seed=options.seed)
+    found = loaded.checkpoint
+    result = summary(
+        played,
+        random,
+        checkpoint={"update": found.update, "policy_step": found.policy_step},
+        frame_skip=env.frame_skip,
+    )
+    if options.json:
+        print(json.dumps(result))
+        return 0
+    print(f"{found.path.name} (policy step {found.policy_step:,}), {options.episodes} games of {env.id}:")
+    print(f"  score  {result['mean']:.2f} +- {result['std']:.2f}  (min {result['min']:g}, max {result['max']:g})")
+    print(f"  random {result['random']['mean']:.2f} +- {result['random']['std']:.2f}")
+    return 0
+
+
+def record(arguments: list[str]) -> int:
+    """Writes a video."""
+    options = parse(RecordOptions, arguments, command="record")
+    video.check_video_path(options.out)
+    loaded = run_dir.load(options.run, path=options.checkpoint)
+    env = resolve(loaded.config.env)
+    match options.kind:
+        case "play":
+            frames = video.record_play(loaded.agent, env, seed=options.seed, steps_limit=options.steps)
+        case "reconstruct":
+            frames = video.record_reconstruct(loaded.agent, env, seed=options.seed)
+        case "dream":
+            frames = video.record_dream(loaded.agent, env, seed=options.seed)
+    began = time.monotonic()
+    video.write_video(frames, options.out, options.fps)
+    print(f"{options.out} written in {time.monotonic() - began:.0f} s", file=sys.stderr)
+    return 0
+
+
+# --- config, params, doctor ---
+
+
+def config(arguments: list[str]) -> int:
+    """Prints every value of a preset, with its unit and its source."""
+    options = parse(PresetOptions, arguments, command="config")
+    chosen = preset(options.preset)
+    if options.json:
+        print(json.dumps(to_json(chosen)))
+        return 0
+    for section, values in to_json(chosen).items():
+        notes = field_comments(SECTIONS[section])
+        for name, value in values.items():
+            print(f"{section + '.' + name:28} {value!s:26} {notes[name]}")
+    return 0
+
+
+def field_comments(kind: type[Any]) -> dict[str, str]:
+    """Field name -> the comment behind it in the source, where unit and origin of every value are written."""
+    import inspect
+
+    lines = inspect.getsource(kind).splitlines()
+    names = {field.name for field in dataclasses.fields(kind)}
+    split = (line.partition("#") for line in lines)
+    return {code.split(":")[0].strip(): note.strip() for code, _, note in split if code.split(":")[0].strip() in names}
+
+
+def params(arguments: list[str]) -> int:
+    """Prints parameter counts."""
+    options = parse(PresetOptions, arguments, command="params")
+    counts = parameter_counts(preset(options.preset))
+    if options.json:
+        print(json.dumps(counts))
+        return 0
+    for name, count in counts.items():
+        print(f"{name:12} {count:>12,}")
+    return 0
+
+
+def parameter_counts(config: Config) -> dict[str, int]:
+    """Of every part; the target critic, a copy, is not counted."""
+    agent = run_dir.make_agent(config, run_dir.env_spec(config))
+    world, behavior = agent.world, agent.behavior
+    parts = {
+        "encoder": world.encoder,
+        "decoder": world.decoder,
+        "rssm": world.rssm,
+        "reward": world.reward,
+        "discount": world.discount,
+        "actor": behavior.actor,
+        "critic": behavior.critic,
+        "world_model": world,
+    }
+    counts = {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items()}
+    return counts | {"total": counts["world_model"] + counts["actor"] + counts["critic"]}
+
+
+def doctor(arguments: list[str]) -> int:
+    """Checks this machine; 1 if something that training needs is missing."""
+    options = parse(DoctorOptions, arguments, command="doctor")
+    found = checks.run_all()
+    if options.json:
+        print(json.dumps([check._asdict() for check in found]))
+    else:
+        for line in found:
+            print(f"{'ok  ' if line.ok else 'BAD '} {line.name:10} {line.found}{'' if line.ok else ': ' + line.mend}")
+    return 0 if all(line.ok for line in found) else 1

@@ -1,0 +1,151 @@
+"""How well an agent plays: full games, all lives, raw score.
+
+slot 0   | game 1 | game 2      | (ignored)       every slot plays a fixed number of games, whoever is ready first:
+slot 1   | game 1     | game 2 | (ignored)        "the first ten games to finish" would be mostly short ones
+slot 2   | game 1               | (ignored)
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from actors.config import EnvConfig
+from actors.env import make_games
+from actors.rollout import EpisodeReport, Tick, play
+from dreamer.agent import Agent
+from dreamer.config import BehaviorConfig, ModelConfig
+
+MAX_PARALLEL = 16  # games side by side, one batch of the policy; more would wait longer for the last of them
+
+
+class Evaluation(NamedTuple):
+    """The games that count, in the order of slots and then of time."""
+
+    scores: list[float]  # sum of raw rewards over all lives
+    lengths: list[int]  # policy steps
+    seconds: float  # wall clock of the whole evaluation
+
+
+def evaluate(
+    agent: Agent,
+    env: EnvConfig,
+    *,
+    episodes: int,
+    seed: int,
+    sample: bool = True,
+    max_parallel: int = MAX_PARALLEL,
+    progress: Callable[[int], None] | None = None,
+) -> Evaluation:
+    """Plays `episodes` full games with the agent where it lives; `progress` hears how many have been counted.
+
+    A game longer than env.time_limit is cut off there and counts with its score so far. The result is a function of the
+    weights, env, episodes, seed, sample and max_parallel; the caller's random numbers go on as if nothing had happened.
+    """
+    began = time.monotonic()
+    slots = min(max_parallel, episodes)
+    with (
+        seeded(seed, device_of(agent)),
+        closing(full_games(agent, env, slots=slots, seed=seed, sample=sample)) as ticks,
+    ):
+        games = count_games(ticks, quotas(episodes, slots), progress)
+    return Evaluation([g.score for g in games], [g.length for g in games], time.monotonic() - began)
+
+
+def play_random(env: EnvConfig, *, episodes: int, seed: int) -> Evaluation:
+    """The baseline: uniformly random actions, played and counted in the same way."""
+    began = time.monotonic()
+    slots = min(MAX_PARALLEL, episodes)
+    with closing(random_games(env, slots=slots, seed=seed)) as ticks:
+        games = count_games(ticks, quotas(episodes, slots), progress=None)
+    return Evaluation([g.score for g in games], [g.length for g in games], time.monotonic() - began)
+
+
+def summary(
+    evaluation: Evaluation, random: Evaluation, *, checkpoint: Mapping[str, int], frame_skip: int
+) -> dict[str, object]:
+    """What `evaluate --json` prints. std is that of the games played (divided by their number): one game has 0."""
+    scores = np.array(evaluation.scores)
+    return {
+        "scores": evaluation.scores,
+        "mean": float(scores.mean()),
+        "std": float(scores.std()),
+        "min": float(scores.min()),
+        "max": float(scores.max()),
+        "lengths": evaluation.lengths,
+        "frames": sum(evaluation.lengths) * frame_skip,
+        "checkpoint": {"update": checkpoint["update"], "policy_step": checkpoint["policy_step"]},
+        "random": {
+            "mean": float(np.mean(random.scores)),
+            "std": float(np.std(random.scores)),
+            "episodes": len(random.scores),
+        },
+    }
+
+
+# --- The games ---
+
+
+def full_games(agent: Agent, env: EnvConfig, *, slots: int, seed: int, sample: bool = True) -> Iterator[Tick]:
+    """The agent's games for ever, with its weights as they are. Draws from torch's global generators: see `seeded`."""
+    with closing(make_games(replace(env, life_loss=False), slots, seed)) as games:
+        rng = np.random.default_rng(seed)
+        yield from play(games, agent, refresh=lambda: 0, sample=sample, rng=rng, device=device_of(agent))
+
+
+def random_games(env: EnvConfig, *, slots: int, seed: int) -> Iterator[Tick]:
+    """Random games for ever: `play` without weights (version -1). The agent that it asks for is a dummy of one unit."""
+    with closing(make_games(replace(env, life_loss=False), slots, seed)) as games:
+        model = ModelConfig(cnn_depth=1, deter=1, hidden=1, stoch=1, classes=1, head_layers=0, head_units=1)
+        shape = {"channels": games.spec.obs_shape[-1], "num_actions": games.spec.num_actions}
+        with seeded(seed, torch.device("cpu")):
+            dummy = Agent(model, BehaviorConfig(layers=0, units=1), **shape)
+        yield from play(games, dummy, refresh=lambda: -1, rng=np.random.default_rng(seed))
+
+
+def quotas(episodes: int, slots: int) -> list[int]:
+    """How many games count in each slot: `episodes` shared out as evenly as possible."""
+    return [episodes // slots + (slot < episodes % slots) for slot in range(slots)]
+
+
+def count_games(ticks: Iterator[Tick], quota: list[int], progress: Callable[[int], None] | None) -> list[EpisodeReport]:
+    """The first quota[e] games of every slot e; those that a slot finishes beyond that are ignored."""
+    counted: list[list[EpisodeReport]] = [[] for _ in quota]
+    for tick in ticks:
+        for report in tick.episodes:
+            if len(counted[report.game]) < quota[report.game]:
+                counted[report.game].append(report)
+                if progress:
+                    progress(sum(map(len, counted)))
+        if [len(games) for games in counted] == quota:
+            break
+    return [report for games in counted for report in games]
+
+
+# --- Chance ---
+
+
+def device_of(agent: Agent) -> torch.device:
+    """Where the agent lives."""
+    return next(agent.parameters()).device
+
+
+@contextmanager
+def seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Seeds what draws on `device` and puts everything back afterwards; other devices' generators are not touched.
+
+    Not around the `yield` of a generator: whoever iterates would get the seeded numbers in between.
+    """
+    cuda = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=cuda):
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed every GPU as well
+        for gpu in cuda:
+            with torch.cuda.device(gpu):
+                torch.cuda.manual_seed(seed)
+        yield

@@ -1,0 +1,39 @@
+"""What actors and learner tell whoever keeps the run's records; the same in one process and in many."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from actors.rollout import EpisodeReport
+from replay import ReplayStats
+
+
+class ActorMessage(NamedTuple):
+    """What one actor did since its last message."""
+
+    actor: int
+    incarnation: int  # how often this actor was started before
+    played: int  # policy steps
+    episodes: list[EpisodeReport]
+    policy_version: int  # update count of its policy; -1 = random play
+    seconds: float  # wall clock that this message covers
+    wait_seconds: float  # of these, waiting for the replay: the learner is behind
+    acknowledged: int  # policy steps, since this incarnation began, that the replay has confirmed
+
+
+class LearnerMessage(NamedTuple):
+    """What the learner did since its last message."""
+
+    update: int  # updates so far
+    updates: int  # of these, new
+    metrics: dict[str, float]  # means over the new ones
+    seconds: float  # wall clock that this message covers
+    wait_seconds: float  # of these, waiting for data: the actors are behind
+    replay: ReplayStats | None
+    images: dict[str, np.ndarray]  # uint8 [H, W, 3]
+    checkpoint: str  # file written since the last message, or ""
+
+
+Message = ActorMessage | LearnerMessage

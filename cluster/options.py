@@ -1,0 +1,125 @@
+"""Command-line options: made from the types by tyro; what is wrong with them is said in one line."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import io
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import tyro
+
+from cluster.config import Config, cpu, flat
+from replay.config import UserError
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """Learn a game. Ends at the first limit reached; the first Ctrl-C saves, the second quits."""
+
+    config: Annotated[Config, tyro.conf.arg(name="")]
+    preset: Literal["paper", "fast", "cpu"] | None = None  # default: fast with a GPU, cpu without
+    runtime: Literal["ray", "inline"] = "ray"  # inline: one process, no Ray, no Reverb
+    run_dir: Path | None = None  # default: a new directory under runs/
+    resume: bool = False  # go on with the run in --run-dir
+    steps: int | None = None  # end after so many policy steps in all
+    updates: int | None = None  # end after so many updates in all
+    minutes: float | None = None  # end after so many minutes of this invocation
+    seed: int | None = None  # short for --train.seed
+    device: Literal["cpu", "cuda"] | None = None  # short for --train.device
+
+
+@dataclass(frozen=True)
+class EvaluateOptions:
+    """Play full games (all lives, raw score) with a trained agent, and as many with random actions."""
+
+    run: tyro.conf.Positional[Path]  # run directory
+    episodes: int = 10  # games
+    seed: int = 0  # of the games and of the draws
+    sticky: float | None = None  # probability of sticky actions; default: as in training
+    action: Literal["sample", "mode"] = "sample"  # draw actions, or take the most probable one
+    checkpoint: Path | None = None  # file; default: the newest
+    device: Literal["cpu", "cuda"] = "cpu"  # where the agent runs
+    json: bool = False  # one JSON document on stdout
+
+
+@dataclass(frozen=True)
+class RecordOptions:
+    """Film a real game, the game beside its reconstruction, or dreams beside what really happened."""
+
+    run: tyro.conf.Positional[Path]  # run directory
+    out: Path  # FILE.gif or FILE.mp4
+    kind: Literal["play", "reconstruct", "dream"] = "dream"  # what to film
+    seed: int = 0  # of the game and of the draws
+    fps: float = 15.0  # pictures per second; the game itself has 15 policy steps per second
+    steps: int = 1000  # policy steps of a game that are filmed at most (kind play)
+    checkpoint: Path | None = None  # file; default: the newest
+
+
+@dataclass(frozen=True)
+class PresetOptions:
+    """Print what a preset is made of."""
+
+    preset: Literal["paper", "fast", "cpu"] = "paper"  # which
+    json: bool = False  # one JSON document on stdout
+
+
+@dataclass(frozen=True)
+class DoctorOptions:
+    """Check this machine: one line for each thing that must be right."""
+
+    json: bool = False  # one JSON document on stdout
+
+
+def parse(kind: type[T], arguments: list[str], *, command: str, default: T | None = None) -> T:
+    """The options of one command. Raises UserError with one line where they are wrong; --help prints and exits."""
+    said = io.StringIO()
+    given = {} if default is None else {"default": default}
+    try:
+        with contextlib.redirect_stderr(said):
+            options, unknown = tyro.cli(
+                kind, args=arguments, prog=f"dreamer {command}", return_unknown_args=True, **given
+            )
+    except SystemExit as end:
+        if not end.code:
+            raise
+        raise UserError(f"{one_line(said.getvalue())} (dreamer {command} --help lists the options)") from None
+    if unknown:
+        raise UserError(unknown_option(unknown[0], kind, command))
+    return options
+
+
+def one_line(box: str) -> str:
+    """The first sentence of tyro's boxed message, without the box."""
+    lines = [re.sub(r"[│╭╮╰╯]", "", line).strip() for line in box.splitlines()]
+    text: list[str] = []
+    for line in lines[1:]:
+        if not line or set(line) <= {"─"}:
+            break
+        text.append(line)
+    return " ".join(text) or "the options are wrong"
+
+
+def unknown_option(word: str, kind: type[Any], command: str) -> str:
+    """What to say of a word that is no option."""
+    known = [f"--{name.replace('_', '-')}" for name in kind.__dataclass_fields__ if name != "config"]
+    if "config" in kind.__dataclass_fields__:
+        known += [f"--{name.replace('_', '-')}" for name in flat(cpu())]
+    near = difflib.get_close_matches(word.split("=")[0].replace("_", "-"), known, n=3)
+    hint = f": did you mean {' or '.join(near)}?" if near else f": see dreamer {command} --help"
+    return f"there is no option {word}{hint}"
+
+
+def value_of(option: str, arguments: list[str]) -> str | None:
+    """What stands behind an option, before the others can be understood (they depend on the preset)."""
+    for word, following in zip(arguments, [*arguments[1:], None], strict=True):
+        if word == option:
+            return following
+        if word.startswith(f"{option}="):
+            return word.removeprefix(f"{option}=")
+    return None

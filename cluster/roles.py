@@ -1,0 +1,254 @@
+"""The Ray processes: thin shells around `play`, `learn` and the replay server."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import ray
+import torch
+
+from actors.env import make_games
+from actors.rollout import Tick, play
+from cluster.board import Orders
+from cluster.config import Config, to_json
+from cluster.messages import Message
+from cluster.run_dir import Run, choose_device, make_agent
+from cluster.training import ActorNews, Every, Limits, Tally, append, pictures, reached
+from dreamer.types import PolicySnapshot
+from learner import checkpoint
+from learner.loop import learn
+from learner.step import make_optimizers
+from replay import ReplayTimeout, Sample, connect, serve
+from replay.experience import EnvSpec
+
+log = logging.getLogger("roles")
+MESSAGE_SECONDS = 1.0  # between messages to the board
+CALL_SECONDS = 10.0  # that a call to the board may take; after that we go on without an answer
+
+
+class Place(NamedTuple):
+    """What every process of a run knows."""
+
+    config: Config
+    run: Run
+    spec: EnvSpec
+    board: Any  # handle of the Board
+    replay_address: str
+
+
+class BoardLink:
+    """One process's line to the board. A board that does not answer (it is being restarted) changes nothing."""
+
+    def __init__(self, board: Any) -> None:
+        self._board = board
+        self.orders = Orders()
+        self.serial = 0  # of the weights taken last
+
+    def post(self, message: Message) -> Orders:
+        """Sends a message; returns the newest orders known."""
+        self.orders = self._call(self._board.post.remote(message)) or self.orders
+        return self.orders
+
+    def publish(self, update: int, arrays: list[np.ndarray]) -> None:
+        self._board.publish.remote(update, arrays)
+
+    def newer_weights(self) -> PolicySnapshot | None:
+        """The published policy if we have not got it yet."""
+        weights = self._call(self._board.weights.remote(self.serial))
+        arrays = self._call(weights.ref[0]) if weights else None
+        if weights is None or arrays is None:
+            return None
+        self.serial = weights.serial
+        # Ray hands out read-only views of shared memory; they are only copied from.
+        return PolicySnapshot(weights.update, [torch.tensor(array) for array in arrays])
+
+    @staticmethod
+    def _call(ref: Any) -> Any:
+        try:
+            return ray.get(ref, timeout=CALL_SECONDS)
+        except (ray.exceptions.RayError, TimeoutError) as error:
+            log.warning("the board does not answer (%s); going on", type(error).__name__)
+            return None
+
+
+@ray.remote(num_cpus=0, max_concurrency=4)
+class ReplayRole:
+    """Holds the Reverb server; starts from its newest checkpoint."""
+
+    def __init__(self, config: Config, run: Run, spec: EnvSpec) -> None:
+        logging.basicConfig(level=logging.WARNING)
+        self._server = serve(config.replay, spec, directory=run.replay, run_id=run.id, host=config.cluster.host)
+
+    def address(self) -> str:
+        return self._server.address
+
+    def checkpoint(self) -> None:
+        self._server.checkpoint()
+
+    def run(self) -> None:
+        """Never returns: whoever waits for it learns that the process has died."""
+        threading.Event().wait()
+
+
+@ray.remote(num_cpus=0)
+class ActorRole:
+    """Plays E games and writes what happens."""
+
+    def __init__(self, place: Place, index: int, incarnation: int, resumed: int) -> None:
+        torch.set_num_threads(place.config.actor.threads)
+        self.place, self.index, self.incarnation = place, index, incarnation
+        # Neither a restarted actor nor a resumed run plays the same games once more.
+        seeds = np.random.SeedSequence([place.config.train.seed, index, incarnation, resumed]).generate_state(2)
+        torch.manual_seed(int(seeds[0]))
+        self.rng = np.random.default_rng(int(seeds[1]))
+        self.games = make_games(place.config.env, place.config.actor.games, seed=int(seeds[0]))
+        self.agent = make_agent(place.config, place.spec)
+        self.link = BoardLink(place.board)
+        self.news = ActorNews(index, incarnation)
+        self.look = Every(MESSAGE_SECONDS)
+        self.waited = 0.0
+        replay = connect(
+            place.replay_address,
+            place.config.replay,
+            place.spec,
+            run_id=place.run.id,
+            should_stop=lambda: self.report().stop_actors,
+        )
+        self.writers = [replay.writer() for _ in range(self.games.num)]
+        self.version, self.ticks = -1, 0
+
+    def run(self) -> None:
+        """Plays until the driver says stop."""
+        for tick in play(self.games, self.agent, refresh=self.refresh, rng=self.rng):
+            self.news.add(tick)
+            self.write(tick)
+            if self.report().stop_actors:
+                break
+        for writer in self.writers:
+            writer.close()
+        self.report(now=True)
+        self.games.close()
+
+    def write(self, tick: Tick) -> None:
+        for game, writer in enumerate(self.writers):
+            append(writer, tick, game)
+
+    def refresh(self) -> int:
+        """Looks for newer weights every `pull_every` steps."""
+        if self.ticks % self.place.config.actor.pull_every == 0 and (snapshot := self.link.newer_weights()):
+            self.agent.load_snapshot(snapshot)
+            self.version = snapshot.version
+        self.ticks += 1
+        return self.version
+
+    def report(self, *, now: bool = False) -> Orders:
+        """Tells the driver what happened, once a second; also called while a writer waits for the learner."""
+        if now or self.look.due():
+            waited = sum(writer.wait_seconds for writer in self.writers)
+            self.news.wait_seconds, self.waited = waited - self.waited, waited
+            acknowledged = sum(writer.acknowledged for writer in self.writers)
+            self.link.post(self.news.message(acknowledged))
+        return self.link.orders
+
+
+@ray.remote(num_cpus=0)
+class LearnerRole:
+    """Trains, publishes and saves."""
+
+    def __init__(self, place: Place, replay_name: str, updates: int | None) -> None:
+        config = place.config
+        if config.train.threads:
+            torch.set_num_threads(config.train.threads)
+        self.place, self.replay_name, self.limits = place, replay_name, Limits(updates=updates)
+        torch.manual_seed(config.train.seed)
+        self.device = choose_device(config.train.device)
+        self.agent = make_agent(config, place.spec).to(self.device)
+        self.optimizers = make_optimizers(self.agent, config.train)
+        found = checkpoint.load_newest(place.run.checkpoints)
+        if found:
+            checkpoint.restore(found, self.agent, self.optimizers)
+        self.tally = Tally(found.update if found else 0)
+        self.link = BoardLink(place.board)
+        self.link.orders = Orders(policy_step=found.policy_step if found else 0)
+        self.look = Every(MESSAGE_SECONDS)
+        self.replay = connect(place.replay_address, config.replay, place.spec, run_id=place.run.id)
+        self.saved = ""
+
+    def run(self) -> str:
+        """Trains until the driver says stop or the last update is done; saves; returns the checkpoint's name."""
+        config = self.place.config.train
+        save, draw = Every(config.checkpoint_every), Every(config.image_every)
+        if self.tally.update:
+            self.publish()  # a resumed run does not play at random
+        reports = learn(
+            self.agent, self.optimizers, self.samples(), config, device=self.device, update=self.tally.update
+        )
+        for report in reports:
+            self.tally.add(report)
+            if report.update == 1 or report.update % config.publish_every == 0:
+                self.publish()
+            if draw.due():
+                self.link.post(self.tally.message(images=pictures(self.agent, report.batch)))
+            if save.due():
+                self.save()
+            if self.ended():
+                break
+        reports.close()
+        self.save()
+        self.report(now=True)
+        return self.saved
+
+    def samples(self) -> Iterator[Sample]:
+        """Batches as they come; while none comes, the driver still hears from us. Ends on the driver's word."""
+        sampler = self.replay.sampler()
+        try:
+            while not self.ended():
+                began = time.monotonic()
+                try:
+                    sample = sampler.sample(timeout=MESSAGE_SECONDS)
+                except ReplayTimeout:
+                    continue
+                finally:
+                    self.tally.waited(time.monotonic() - began)
+                yield sample
+        finally:
+            sampler.close()
+
+    def ended(self) -> bool:
+        done = reached(self.limits, policy_step=0, update=self.tally.update, minutes=0)
+        return bool(done) or self.report().stop_learner
+
+    def report(self, *, now: bool = False) -> Orders:
+        if now or self.look.due():
+            self.link.post(self.tally.message(self.replay.stats(), checkpoint=self.saved))
+        return self.link.orders
+
+    def publish(self) -> None:
+        snapshot = self.agent.snapshot(self.tally.update)
+        self.link.publish(snapshot.version, [weight.numpy() for weight in snapshot.weights])
+
+    def save(self) -> None:
+        """Replay first, then the weights. What cannot be saved is said, and training goes on."""
+        config = self.place.config
+        try:
+            replay = ray.get_actor(self.replay_name)
+            ray.get(replay.checkpoint.remote(), timeout=120)
+        except (ray.exceptions.RayError, ValueError, TimeoutError) as error:
+            log.warning("the replay could not be saved now (%s)", type(error).__name__)
+        try:
+            path = checkpoint.save(
+                self.place.run.checkpoints,
+                self.agent,
+                self.optimizers,
+                config=to_json(config),
+                progress=checkpoint.Progress(self.tally.update, self.link.orders.policy_step),
+                keep=config.train.keep_checkpoints,
+            )
+            self.saved = path.name
+        except OSError as error:
+            log.error("no checkpoint now (%s); the one before it stays, and training goes on", error)

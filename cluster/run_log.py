@@ -1,0 +1,197 @@
+"""The run's records: files, TensorBoard, Prometheus and the progress line, all fed by the same messages."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import deque
+from typing import Any
+
+from rich.console import Console
+from rich.live import Live
+from tensorboardX import SummaryWriter
+
+from actors.env import resolve
+from cluster.config import Config
+from cluster.messages import ActorMessage, LearnerMessage, Message
+from cluster.metrics import Metrics
+from cluster.run_dir import Run
+
+SCORES = 100  # games whose mean is "the score"
+
+
+class RunLog:
+    """Adds messages up and writes them down. `policy_step` and `update` count on from a checkpoint."""
+
+    def __init__(self, config: Config, run: Run, console: Console, *, policy_step: int = 0, update: int = 0) -> None:
+        self.config, self.console = config, console
+        self.policy_step, self.update = policy_step, update
+        self.metrics = Metrics()
+        self.address = "off"
+        if config.cluster.metrics_port >= 0:
+            self.address = self.metrics.serve(config.cluster.host, config.cluster.metrics_port)
+        self._frame_skip = resolve(config.env).frame_skip
+        self._scores: deque[float] = deque(maxlen=SCORES)
+        self._since_update: tuple[int, int] | None = None  # (update, policy step) when training (re)started
+        self._interval = _Interval()
+        self._row: dict[str, Any] = {}  # the last row of metrics.jsonl
+        # Line-buffered: what is written survives the death of this process.
+        self._metrics_file = (run.path / "metrics.jsonl").open("a", buffering=1)
+        self._episodes_file = (run.path / "episodes.jsonl").open("a", buffering=1)
+        self._board = SummaryWriter(str(run.path / "tensorboard"), flush_secs=30)
+        self._live = Live("", console=console, refresh_per_second=2, transient=True) if console.is_terminal else None
+        if self._live:
+            self._live.start()
+
+    def handle(self, message: Message) -> None:
+        """Takes note of one message; writes a row when a logging interval is over."""
+        match message:
+            case ActorMessage():
+                self._actor(message)
+            case LearnerMessage():
+                self._learner(message)
+        if self._interval.seconds() >= self.config.train.log_every:
+            self.write_row()
+        if self._live:
+            self._live.update(self.progress_line())
+
+    def say(self, text: str) -> None:
+        """One line for the person who watches."""
+        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    def close(self) -> None:
+        """Writes what is left."""
+        if self._interval.updates or self._interval.played:
+            self.write_row()
+        if self._live:
+            self._live.stop()
+        self._board.close()
+        self._metrics_file.close()
+        self._episodes_file.close()
+
+    def score(self) -> float | None:
+        """Mean of the last finished games; None before the first."""
+        return sum(self._scores) / len(self._scores) if self._scores else None
+
+    def replay_ratio(self) -> float | None:
+        """Trained steps per played step since training began in this process."""
+        if self._since_update is None:
+            return None
+        update, policy_step = self._since_update
+        played = self.policy_step - policy_step
+        replay = self.config.replay
+        return (self.update - update) * replay.batch * replay.length / played if played else None
+
+    def _actor(self, message: ActorMessage) -> None:
+        self.policy_step += message.played
+        self._interval.played += message.played
+        self._interval.actor_seconds += message.seconds
+        self._interval.actor_wait += message.wait_seconds
+        self.metrics.policy_steps.inc(message.played)
+        self.metrics.frames.inc(message.played * self._frame_skip)
+        self.metrics.actor_wait.labels(on="replay").inc(message.wait_seconds)
+        for episode in message.episodes:
+            self._scores.append(episode.score)
+            self.metrics.episodes.inc()
+            line = {"time": time.time(), "actor": message.actor, "policy_step": self.policy_step}
+            self._episodes_file.write(json.dumps(line | episode._asdict()) + "\n")
+            self._board.add_scalar("episode/score", episode.score, self.policy_step)
+            self._board.add_scalar("episode/length_policy_steps", episode.length, self.policy_step)
+
+    def _learner(self, message: LearnerMessage) -> None:
+        if message.update < self.update or (message.updates and self._since_update is None):
+            self._since_update = (message.update - message.updates, self.policy_step)  # began, or fell back
+        self.update = message.update
+        self._interval.add(message)
+        self.metrics.updates.inc(message.updates)
+        self.metrics.learner_wait.labels(on="replay").inc(message.wait_seconds)
+        for name, value in message.metrics.items():
+            self.metrics.learner.labels(name=name).set(value)
+        if message.replay:
+            self.metrics.replay_steps.set(message.replay.steps)
+        for name, image in message.images.items():
+            self._board.add_image(name, image, self.policy_step, dataformats="HWC")
+        if message.checkpoint:
+            self.metrics.checkpoint_time.set(time.time())
+
+    def write_row(self) -> None:
+        """Closes the logging interval: one row of metrics.jsonl, one point on every curve (x axis: policy steps)."""
+        row: dict[str, Any] = {
+            "time": time.time(),
+            "update": self.update,
+            "policy_step": self.policy_step,
+            "frame": self.policy_step * self._frame_skip,
+            "score": self.score(),
+            "replay_ratio": self.replay_ratio(),
+            **self._interval.row(),
+        }
+        self._row = row
+        self._interval = _Interval()
+        self._metrics_file.write(json.dumps(row) + "\n")
+        if (score := row["score"]) is not None:
+            self.metrics.score.set(score)
+        if (ratio := row["replay_ratio"]) is not None:
+            self.metrics.replay_ratio.set(ratio)
+        for name, value in row.items():
+            if isinstance(value, float) and name != "time":
+                self._board.add_scalar(f"train/{name}", value, self.policy_step)
+        if not self._live:
+            self.say(self.progress_line())
+
+    def progress_line(self) -> str:
+        """How it is going, in one line."""
+        parts = [
+            f"policy step {self.policy_step:,} (frame {self.policy_step * self._frame_skip:,})",
+            f"update {self.update:,}",
+        ]
+        score, ratio, row = self.score(), self.replay_ratio(), self._row
+        parts.append("score -" if score is None else f"score {score:.2f} (last {len(self._scores)} games)")
+        if row:
+            parts += [
+                f"{row['updates_per_second']:.1f} updates/s",
+                f"{row['policy_steps_per_second']:.0f} steps/s",
+                "ratio -" if ratio is None else f"ratio {ratio:.2f} of {self.config.replay.replay_ratio:g}",
+                who_waits(row["learner_wait"], row["actor_wait"]),
+            ]
+        return " | ".join(parts)
+
+
+class _Interval:
+    """Sums over one logging interval."""
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+        self.played = self.updates = 0
+        self.actor_seconds = self.actor_wait = self.learner_seconds = self.learner_wait = 0.0
+        self.replay_steps = 0
+        self._sums: dict[str, float] = {}
+
+    def seconds(self) -> float:
+        return time.monotonic() - self._began
+
+    def add(self, message: LearnerMessage) -> None:
+        self.updates += message.updates
+        self.learner_seconds += message.seconds
+        self.learner_wait += message.wait_seconds
+        if message.replay:
+            self.replay_steps = message.replay.steps
+        for name, value in message.metrics.items():
+            self._sums[name] = self._sums.get(name, 0.0) + value * message.updates
+
+    def row(self) -> dict[str, float]:
+        seconds = max(self.seconds(), 1e-9)
+        return {
+            "updates_per_second": self.updates / seconds,
+            "policy_steps_per_second": self.played / seconds,
+            "learner_wait": self.learner_wait / max(self.learner_seconds, 1e-9),
+            "actor_wait": self.actor_wait / max(self.actor_seconds, 1e-9),
+            "replay_steps": self.replay_steps,
+            **{name: total / self.updates for name, total in self._sums.items() if self.updates},
+        }
+
+
+def who_waits(learner: float, actor: float) -> str:
+    """The bottleneck in words, from the shares of time that each side waits."""
+    if learner > actor:
+        return f"learner waits for actors {learner:.0%}"
+    return f"actors wait for learner {actor:.0%}"

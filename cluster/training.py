@@ -1,0 +1,156 @@
+"""What both runtimes share: limits, the learner's tally, and when to save, publish and draw."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from actors.rollout import EpisodeReport, Tick
+from cluster.config import Config
+from cluster.evaluate import seeded
+from cluster.messages import ActorMessage, LearnerMessage
+from cluster.run_dir import Run
+from cluster.video import open_loop_strip, reconstruction_strip
+from dreamer.agent import Agent
+from dreamer.types import Batch
+from learner.checkpoint import Checkpoint
+from learner.loop import LearnerReport
+from replay import ReplayStats, Writer
+from replay.experience import Step
+
+
+class Limits(NamedTuple):
+    """Where training ends: at whichever is reached first; None = no such limit."""
+
+    steps: int | None = None  # policy steps, those before a resume included
+    updates: int | None = None  # likewise
+    minutes: float | None = None  # of this invocation
+
+
+class Job(NamedTuple):
+    """All that a runtime needs to know to train."""
+
+    config: Config
+    run: Run
+    limits: Limits
+    resume: Checkpoint | None
+
+
+def reached(limits: Limits, *, policy_step: int, update: int, minutes: float) -> str:
+    """Which limit is reached, in words; "" while none is."""
+    if limits.steps is not None and policy_step >= limits.steps:
+        return f"{policy_step:,} policy steps played"
+    if limits.updates is not None and update >= limits.updates:
+        return f"{update:,} updates done"
+    if limits.minutes is not None and minutes >= limits.minutes:
+        return f"{minutes:.1f} minutes over"
+    return ""
+
+
+@dataclass
+class Every:
+    """Says when an interval of wall-clock seconds is over; 0 = never."""
+
+    seconds: float
+    last: float | None = None
+
+    def due(self) -> bool:
+        """True once per interval, the first time one interval after the first call."""
+        now = time.monotonic()
+        if self.last is None:
+            self.last = now
+        if self.seconds <= 0 or now - self.last < self.seconds:
+            return False
+        self.last = now
+        return True
+
+
+class Tally:
+    """Adds reports up on the device and reads them from there once per message."""
+
+    def __init__(self, update: int) -> None:
+        self.update = update
+        self._reset()
+
+    def _reset(self) -> None:
+        self._began, self._updates, self._wait, self._age = time.monotonic(), 0, 0.0, 0.0
+        self._sums: dict[str, torch.Tensor] = {}
+
+    def add(self, report: LearnerReport) -> None:
+        """Takes note of one update."""
+        self.update = report.update
+        self._updates += 1
+        self._age += report.policy_age
+        for name, value in report.metrics.items():
+            value = value.float()
+            self._sums[name] = self._sums[name] + value if name in self._sums else value
+
+    def waited(self, seconds: float) -> None:
+        """Takes note of time without data."""
+        self._wait += seconds
+
+    def message(
+        self, replay: ReplayStats | None = None, images: dict[str, np.ndarray] | None = None, checkpoint: str = ""
+    ) -> LearnerMessage:
+        """What happened since the last message; starts the next one."""
+        means: dict[str, float] = {}
+        if self._updates:
+            values = (torch.stack(list(self._sums.values())) / self._updates).tolist()
+            means = dict(zip(self._sums, values, strict=True)) | {"policy_age_updates": self._age / self._updates}
+        seconds = time.monotonic() - self._began
+        message = LearnerMessage(
+            self.update, self._updates, means, seconds, self._wait, replay, images or {}, checkpoint
+        )
+        self._reset()
+        return message
+
+
+def append(writer: Writer, tick: Tick, game: int) -> None:
+    """Hands one game's record of a tick to its writer."""
+    step = Step(*(field[game] for field in tick.step))
+    writer.append(step, is_last=bool(tick.is_last[game]), policy_version=tick.policy_version)
+
+
+class ActorNews:
+    """What the games brought since the last message."""
+
+    def __init__(self, actor: int, incarnation: int) -> None:
+        self.actor, self.incarnation = actor, incarnation
+        self._reset()
+
+    def _reset(self) -> None:
+        self.began, self.played, self.wait_seconds, self.version = time.monotonic(), 0, 0.0, -1
+        self.episodes: list[EpisodeReport] = []
+
+    def add(self, tick: Tick) -> None:
+        self.played += tick.played
+        self.episodes += tick.episodes
+        self.version = tick.policy_version
+
+    def message(self, acknowledged: int) -> ActorMessage:
+        seconds = time.monotonic() - self.began
+        message = ActorMessage(
+            actor=self.actor,
+            incarnation=self.incarnation,
+            played=self.played,
+            episodes=self.episodes,
+            policy_version=self.version,
+            seconds=seconds,
+            wait_seconds=self.wait_seconds,
+            acknowledged=acknowledged,
+        )
+        self._reset()
+        return message
+
+
+def pictures(agent: Agent, batch: Batch) -> dict[str, np.ndarray]:
+    """What the world model sees and foresees, for TensorBoard; leaves the random numbers of training alone."""
+    with seeded(0, batch.obs.device), torch.no_grad():
+        return {
+            "open_loop_dream": open_loop_strip(agent, batch),
+            "reconstruction": reconstruction_strip(agent, batch),
+        }
