@@ -76,9 +76,7 @@ def memory() -> Check:
 
 def cores() -> Check:
     count = len(os.sched_getaffinity(0))
-    return Check(
-        "cores", count >= 2, f"{count} CPU core(s)", "games and learner share one core: expect half speed"
-    )
+    return Check("cores", count >= 2, f"{count} CPU core(s)", "games and learner share one core: expect half speed")
 
 
 def shared_memory() -> Check:

@@ -49,7 +49,9 @@ class Agent(nn.Module):
     def load_snapshot(self, snapshot: PolicySnapshot) -> None:
         """Takes over a snapshot of an agent of the same configuration; raises ValueError where a shape differs."""
         own = self.state_dict()
-        for key, weight in zip(self.snapshot_keys(), snapshot.weights, strict=True):
+        pairs = list(zip(self.snapshot_keys(), snapshot.weights, strict=True))
+        for key, weight in pairs:
             if own[key].shape != weight.shape:
                 raise ValueError(f"snapshot has {tuple(weight.shape)} for {key}, this agent {tuple(own[key].shape)}")
+        for key, weight in pairs:
             own[key].copy_(weight)

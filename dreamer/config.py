@@ -28,7 +28,7 @@ class ModelConfig:
 class BehaviorConfig:
     """How a policy is got out of the world model."""
 
-    name: str = "actor_critic"  # which behaviour, see dreamer/behaviors
+    name: str = "actor_critic"  # which behaviour, see dreamer/behaviors; ours
     layers: int = 4  # hidden layers of actor and critic; dreamerv2 actor.layers
     units: int = 400  # units of each; dreamerv2 actor.units
     horizon: int = 15  # H, imagined policy steps; dreamerv2 imag_horizon

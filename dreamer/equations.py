@@ -25,7 +25,7 @@ def straight_through_sample(logits: Tensor) -> Tensor:
     logits = logits.float()
     draw = one_hot_mode(logits + gumbel_like(logits))
     probs = logits.softmax(-1)
-    return draw + probs - probs.detach()
+    return draw + (probs - probs.detach())  # the bracket is exactly zero, so the value stays exactly one-hot
 
 
 def one_hot_mode(logits: Tensor) -> Tensor:

@@ -59,9 +59,9 @@ class RSSM(nn.Module):
         -> state [N, ...], posterior logits [N, S, C]. Where a game begins nothing of the past may show: h, z *and* the
         action are zeroed (action 0 is a legal action, so the one-hot is, not the index).
         """
-        keep = 1.0 - is_first.float()
-        prev = State(prev.h * keep[:, None], prev.z * keep[:, None, None])
-        h = self.recur(prev, prev_action * keep[:, None])
+        past = ~is_first
+        prev = State(prev.h.where(past[:, None], 0.0), prev.z.where(past[:, None, None], 0.0))
+        h = self.recur(prev, prev_action.where(past[:, None], 0.0))
         post = self.post(h, embed)
         return State(h, straight_through_sample(post)), post
 

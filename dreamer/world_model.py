@@ -107,6 +107,7 @@ class WorldModel(nn.Module):
 
         Shows what the model knows rather than what it sees: nothing after `context` reaches it but the actions.
         """
+        assert 0 < context < len(batch.obs), (context, len(batch.obs))
         action = self.one_hot(batch.prev_action)
         seen = self.rssm.observe(self.encode(batch.obs[:context]), action[:context], batch.is_first[:context]).state
         state, states = State(seen.h[-1], seen.z[-1]), []

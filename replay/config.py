@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 class UserError(ValueError):
-    """The request is wrong and the user can mend it: the command line prints this one line and ends with exit code 2."""
+    """The request is wrong and the user can mend it: the command line prints this one line, exit code 2."""
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class ReplayConfig:
     batch: int = 16  # B, windows of a training batch; dreamerv2 configs.yaml dataset.batch
     prefill: int = 50_000  # policy steps played at random before the first update; dreamerv2 configs.yaml prefill
     replay_ratio: float = 50.0  # trained steps per played step; dreamerv2: batch 16 * length 50 / train_every 16
-    port: int = 0  # TCP port of the Reverb server, 0 = any free one
+    port: int = 0  # TCP port of the Reverb server, 0 = any free one; ours
 
 
 def samples_per_insert(config: ReplayConfig) -> float:
@@ -35,3 +35,31 @@ def max_windows(config: ReplayConfig) -> int:
 def min_windows(config: ReplayConfig) -> int:
     """Windows needed before the first sample."""
     return max(1, config.prefill // config.stride)
+
+
+def error_buffer(config: ReplayConfig) -> float:
+    """How far [samples] the limiter lets sampling run ahead of, or behind, the exact ratio before one side has to wait.
+
+    Reverb demands at least max(1, samples per insert). On top of that the sampler's prefetch (2 batches, which count
+    as sampled before they are trained on) and games that end together must not make the two sides take turns at every
+    step; a tenth of what the prefill alone would allow is acme's choice. The long-run ratio does not depend on it.
+    """
+    spi = samples_per_insert(config)
+    return max(1.0, 2 * spi, 2.0 * config.batch, 0.1 * spi * min_windows(config))
+
+
+def check_config(config: ReplayConfig) -> None:
+    """Refuses numbers with which no batch would ever come."""
+    sizes = {"capacity": config.capacity, "length": config.length, "stride": config.stride, "batch": config.batch}
+    for name, value in sizes.items():
+        if value < 1:
+            raise UserError(f"replay.{name} must be at least 1, not {value}")
+    if config.stride > config.length:
+        raise UserError(f"replay.stride ({config.stride}) must not exceed replay.length ({config.length})")
+    if config.replay_ratio <= 0:
+        raise UserError(f"replay.replay_ratio must be positive, not {config.replay_ratio}")
+    if min_windows(config) > max_windows(config):
+        raise UserError(
+            f"replay.prefill ({config.prefill}) must not exceed replay.capacity ({config.capacity}): "
+            "training would never start"
+        )

@@ -12,31 +12,33 @@ T time  B batch  E games of one actor  C channels
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
-import numpy as np
+from numpy.typing import NDArray
 
 from replay.config import UserError
+
+Array: TypeAlias = NDArray[Any]
 
 
 class Step(NamedTuple):
     """One record of one game, or of E games at once (then every field has a leading [E])."""
 
-    obs: np.ndarray  # uint8   [H, W, C]
-    prev_action: np.ndarray  # int32   []
-    reward: np.ndarray  # float32 []  raw game reward; squashed inside dreamer/
-    is_first: np.ndarray  # bool    []  the record that a reset brought
-    is_terminal: np.ndarray  # bool    []  true end (or lost life); a time limit is not one
+    obs: Array  # uint8   [H, W, C]
+    prev_action: Array  # int32   []
+    reward: Array  # float32 []  raw game reward; squashed inside dreamer/
+    is_first: Array  # bool    []  the record that a reset brought
+    is_terminal: Array  # bool    []  true end (or lost life); a time limit is not one
 
 
 class Sequences(NamedTuple):
     """A batch of windows, batch-major. `is_first[:, 0]` is always True: training starts from a zero state."""
 
-    obs: np.ndarray  # uint8   [B, T, H, W, C]
-    prev_action: np.ndarray  # int32   [B, T]
-    reward: np.ndarray  # float32 [B, T]
-    is_first: np.ndarray  # bool    [B, T]
-    is_terminal: np.ndarray  # bool    [B, T]
+    obs: Array  # uint8   [B, T, H, W, C]
+    prev_action: Array  # int32   [B, T]
+    reward: Array  # float32 [B, T]
+    is_first: Array  # bool    [B, T]
+    is_terminal: Array  # bool    [B, T]
 
 
 class EnvSpec(NamedTuple):
@@ -49,13 +51,15 @@ class EnvSpec(NamedTuple):
 class WindowCutter:
     """Decides, record by record, when a window of the last `length` records of one stream of games is stored.
 
-    One window is stored per `stride` played steps *exactly* (in the long run), so that a limit on samples per stored window
-    is a limit on trained steps per played step (exact for stride <= length / 2). A plain grid of windows per game misses that by several per cent, because a
-    game's first window needs `length` records and its last one must end on its last record. So a stream keeps a balance: each
-    played step earns 1/stride, each window costs 1, and a window is due as soon as there is balance for it.
+    One window is stored per `stride` played steps *exactly* (in the long run), so that a limit on samples per stored
+    window is a limit on trained steps per played step (exact for 1 < stride <= length / 2). A plain grid of windows per
+    game misses that by several per cent, because a game's first window needs `length` records and its last one must end
+    on its last record. So a stream keeps a balance: each played step earns 1/stride, each window costs 1, and a window
+    is due as soon as there is balance for it.
 
-    Guarantees: no window crosses a game; every record of a game of at least `length` records is in some window, its last
-    record included. Games of fewer than `length` records are dropped (as in the official code) and give back what they earned.
+    Guarantees: no window crosses a game; every record of a game of at least `length` records is in some window, its
+    last record included. Games of fewer than `length` records are dropped (as in the official code) and give back what
+    they earned.
     """
 
     def __init__(self, length: int, stride: int) -> None:
@@ -69,19 +73,26 @@ class WindowCutter:
     def append(self, *, is_first: bool, is_last: bool) -> bool:
         """Takes note of one record; True if the window that ends with this record is to be stored now."""
         if is_first:
-            self._in_game = self._uncovered = 0
+            self._end_game()  # does nothing where the last game ended properly
         else:
             self._balance += 1  # the record of a reset is not a played step
         self._in_game += 1
         self._uncovered += 1
         if self._in_game < self.length:
             if is_last:
-                self._balance -= self._in_game - 1
+                self._end_game()
             return False
         due = self._balance >= self.stride
         must = is_last or self._uncovered == self.length  # the latter includes the first window of a game
         if due or must:
             self._balance -= self.stride
             self._uncovered = 0
+            if is_last:
+                self._end_game()
             return True
         return False
+
+    def _end_game(self) -> None:
+        if 0 < self._in_game < self.length:
+            self._balance -= self._in_game - 1
+        self._in_game = self._uncovered = 0

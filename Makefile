@@ -1,0 +1,56 @@
+# Every verb installs what it needs first. ARGS="..." is passed on: make train-local ARGS="--minutes 2"
+SHELL := /bin/bash
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+RUN := $(VENV)/bin/python -m
+# The newest run that has a checkpoint, for evaluate and record: make evaluate DIR=runs/...
+RUN_DIR = $(or $(DIR),$(shell ls -td runs/*/checkpoints 2>/dev/null | head -1 | xargs -r dirname))
+.PHONY: setup format lint types test check bench train-local evaluate record monitor cluster-up cluster-down doctor
+
+setup: $(VENV)/.installed
+
+$(VENV)/.installed: pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 11))' || \
+		{ echo "error: Python 3.11 is needed, $(PYTHON) is older: install it, or make setup PYTHON=/path/to/python3.11"; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || \
+		echo "note: Ray and Reverb need Python 3.11; with $(PYTHON) only --runtime inline works"
+	$(PYTHON) -m venv --clear $(VENV)
+	$(RUN) pip install --quiet --disable-pip-version-check --editable ".[cluster,dev]"
+	@touch $@
+
+format: setup
+	$(RUN) ruff check --fix .
+	$(RUN) ruff format .
+
+lint: setup
+	$(RUN) ruff check .
+	$(RUN) ruff format --check .
+
+types: setup
+	$(RUN) mypy
+
+test: setup
+	$(RUN) pytest -m "not bench" $(ARGS)
+
+check: lint types test
+
+bench: setup
+	@echo "error: there is no benchmark yet"; exit 2
+
+train-local: setup
+	$(RUN) cluster train $(ARGS)
+
+evaluate: setup
+	$(RUN) cluster evaluate $(RUN_DIR) $(ARGS)
+
+record: setup
+	$(RUN) cluster record $(RUN_DIR) --out $(RUN_DIR)/videos/dream.gif $(ARGS)
+
+monitor: setup
+	$(VENV)/bin/tensorboard --logdir runs $(ARGS)
+
+cluster-up cluster-down:
+	@echo "error: there is no cluster file yet; one machine: make train-local"; exit 2
+
+doctor: setup
+	$(RUN) cluster doctor

@@ -1,0 +1,370 @@
+"""The replay as a Reverb server, and its clients.
+
+Reverb keeps runs of steps ("chunks") once and windows ("items") as references to them; a rate limiter in the server
+makes actors and learner wait for each other. A server that comes back within `patience` is only a pause for clients.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow reads it while it is imported
+
+import numpy as np
+import reverb
+import tensorflow as tf
+
+# Private, but the only way to end a call that waits for a server: without it the process could not end either.
+from tensorflow.python.eager.cancellation import CancellationManager
+
+from replay import checkpoints
+from replay.config import (
+    ReplayConfig,
+    UserError,
+    check_config,
+    error_buffer,
+    max_windows,
+    min_windows,
+    samples_per_insert,
+)
+from replay.experience import EnvSpec, Sequences, Step
+from replay.interface import ReplayStats, ReplayTimeout, ReplayUnavailable, Sample
+from replay.ports import free_port
+from replay.schema import bytes_per_step, check_step, field_types, table_name
+from replay.stream import Stream
+
+SLICE = 1.0  # seconds that one call may wait before we look around: stop? server gone?
+PROBE = 2  # seconds that a living server may take to answer
+CONNECT = 30  # seconds that Reverb itself tries to connect a sampler
+IN_FLIGHT = 2  # windows of one writer that may be unconfirmed: their last chunk is still growing
+MAX_CHUNK = 25  # steps compressed together: 469 bytes per step of Breakout, against 752 at 10 and 376 at 50
+
+
+class ReverbServer:
+    """The server: one table of windows, and an empty one whose name says which run this is."""
+
+    def __init__(self, config: ReplayConfig, spec: EnvSpec, *, directory: Path, run_id: str, host: str) -> None:
+        check_config(config)
+        self.port = free_port(config.port)
+        self.address = f"{host}:{self.port}"
+        self._folder = directory / table_name(config, spec)
+        checkpoints.prepare(self._folder, _settings(config, run_id))
+        self._server = self._start(config, spec, run_id)
+
+    def checkpoint(self) -> None:
+        """Saves the table; the newest two checkpoints are kept. Inserts pause for some 25 ms."""
+        checkpoints.keep_newest(self._folder)
+        self._server.localhost_client().checkpoint()
+
+    def close(self) -> None:
+        """Ends the server; what was not checkpointed is gone."""
+        self._server.stop()
+
+    def _start(self, config: ReplayConfig, spec: EnvSpec, run_id: str) -> Any:
+        while True:
+            checkpoints.begin_load(self._folder)
+            checkpointer = reverb.platform.checkpointers_lib.DefaultCheckpointer(str(self._folder / "newest"))
+            try:
+                server = reverb.Server(_tables(config, spec, run_id), port=self.port, checkpointer=checkpointer)
+            except RuntimeError as error:
+                if checkpoints.move_aside(self._folder, str(error)):
+                    continue
+                raise
+            checkpoints.end_load(self._folder)
+            return server
+
+
+def _tables(config: ReplayConfig, spec: EnvSpec, run_id: str) -> list[Any]:
+    uniform, fifo = reverb.selectors.Uniform(), reverb.selectors.Fifo()
+    limiter = reverb.rate_limiters.SampleToInsertRatio(
+        samples_per_insert(config), min_size_to_sample=min_windows(config), error_buffer=error_buffer(config)
+    )
+    signature = {
+        name: tf.TensorSpec((config.length, *shape), dtype) for name, (dtype, shape) in field_types(spec).items()
+    }
+    windows = reverb.Table(
+        table_name(config, spec), uniform, fifo, max_windows(config), rate_limiter=limiter, signature=signature
+    )
+    run = reverb.Table(_run_table(run_id), uniform, fifo, max_size=1, rate_limiter=reverb.rate_limiters.MinSize(1))
+    return [windows, run]
+
+
+def _run_table(run_id: str) -> str:
+    return f"run_{run_id}"
+
+
+def _settings(config: ReplayConfig, run_id: str) -> dict[str, Any]:
+    """What a checkpoint brings back whether the code agrees or not."""
+    return {
+        "run_id": run_id,
+        "max_windows": max_windows(config),
+        "min_windows": min_windows(config),
+        "samples_per_insert": samples_per_insert(config),
+        "error_buffer": error_buffer(config),
+    }
+
+
+class Link:
+    """What the clients of one process know about the server: is it ours, and when was it last heard of?"""
+
+    def __init__(self, address: str, config: ReplayConfig, spec: EnvSpec, *, run_id: str, patience: float) -> None:
+        check_config(config)
+        self.address, self.config, self.spec, self.patience = address, config, spec, patience
+        self.table, self._run_id = table_name(config, spec), run_id
+        self._silent_since: float | None = None
+        self.client = reverb.Client(address)
+        while self.probe() is None:  # a server that is only just starting
+            time.sleep(0.2)
+
+    def probe(self) -> Any | None:
+        """The table's state, or None if the server does not answer now; ReplayUnavailable if it never seems to."""
+        try:
+            tables = self.client.server_info(timeout=PROBE)
+        except (
+            reverb.errors.ReverbError,
+            RuntimeError,
+        ):  # an old connection may also say "Socket closed" once, long before the server is given up
+            self._count_silence()
+            return None
+        if _run_table(self._run_id) not in tables:
+            runs = ", ".join(name.removeprefix("run_") for name in tables if name.startswith("run_")) or "nobody"
+            raise UserError(f"the replay server at {self.address} belongs to run {runs}, not to {self._run_id}")
+        if self.table not in tables:
+            raise UserError(f"the replay server at {self.address} holds windows of another length or game")
+        self.heard()
+        return tables[self.table]
+
+    def heard(self) -> None:
+        """The server has just done something for us."""
+        self._silent_since = None
+
+    def _count_silence(self) -> None:
+        now = time.monotonic()
+        self._silent_since = self._silent_since or now
+        if now - self._silent_since > self.patience:
+            raise ReplayUnavailable(f"the replay server at {self.address} has been silent for {self.patience:.0f} s")
+
+
+class ReverbReplay:
+    """The replay as seen by actors and learners."""
+
+    def __init__(self, link: Link, should_stop: Callable[[], bool]) -> None:
+        self._link, self._should_stop = link, should_stop
+
+    def writer(self) -> ReverbWriter:
+        """A new stream of steps."""
+        return ReverbWriter(self._link, self._should_stop)
+
+    def sampler(self) -> ReverbSampler:
+        """A new stream of batches, fetched ahead by a thread."""
+        return ReverbSampler(self._link)
+
+    def stats(self) -> ReplayStats:
+        """Counts, as of now."""
+        info = self._link.probe() or self._link.probe()
+        if info is None:
+            raise ReplayUnavailable(f"the replay server at {self._link.address} does not answer")
+        steps = info.current_size * self._link.config.stride
+        return ReplayStats(
+            steps=steps,
+            windows=info.current_size,
+            inserted=info.rate_limiter_info.insert_stats.completed,
+            sampled=info.rate_limiter_info.sample_stats.completed,
+            bytes=steps * bytes_per_step(self._link.spec),
+        )
+
+    def close(self) -> None:
+        """Nothing of its own to end."""
+
+
+class ReverbWriter:
+    """One stream of steps to the server."""
+
+    def __init__(self, link: Link, should_stop: Callable[[], bool]) -> None:
+        self._link, self._should_stop = link, should_stop
+        self._types = field_types(link.spec)
+        config = link.config
+        self._stream = Stream(config.length, config.stride)
+        self._unconfirmed: deque[int] = deque()  # per window under way: the played steps that it brings
+        self.acknowledged = 0
+        self.wait_seconds = 0.0
+        while link.probe() is None:  # against a dead server the next line would never return
+            time.sleep(0.2)
+        self._writer = link.client.trajectory_writer(num_keep_alive_refs=config.length)
+        chunk = max(n for n in range(1, min(MAX_CHUNK, config.stride) + 1) if config.length % n == 0)
+        for name in self._types:
+            self._writer.configure((name,), num_keep_alive_refs=config.length, max_chunk_length=chunk)
+
+    @property
+    def played(self) -> int:
+        """Steps appended, the records of resets not counted."""
+        return self._stream.played
+
+    @property
+    def dropped(self) -> int:
+        """Played steps that are in no window and never will be."""
+        return self._stream.dropped
+
+    def append(self, step: Step, *, is_last: bool, policy_version: int) -> None:
+        """Takes one record in; blocks while the learner lags too far behind or the server is away."""
+        check_step(step, self._types)
+        fresh = self._stream.take(is_first=bool(step.is_first), is_last=is_last)
+        self._writer.append(step._asdict() | {"policy_version": np.int64(policy_version)})
+        if fresh is not None:
+            window = {name: self._writer.history[name][-self._link.config.length :] for name in self._types}
+            self._writer.create_item(self._link.table, priority=1.0, trajectory=window)
+            self._unconfirmed.append(fresh)
+            self._wait(IN_FLIGHT)
+        if is_last:
+            self.flush()
+            self._end_episode()
+
+    def flush(self) -> None:
+        """Waits until every window stored so far is confirmed."""
+        self._wait(0)
+
+    def close(self) -> None:
+        """Ends the stream; a running game's unfinished window is lost."""
+        self._stream.break_off()
+        self._writer.close()  # does not wait, not even for a server that is gone
+
+    def _wait(self, in_flight: int) -> None:
+        """Waits until at most `in_flight` windows are unconfirmed, or until we are to stop."""
+        start, failures = time.monotonic(), 0
+        try:
+            while True:
+                slice_ms = 1 if self._should_stop() else int(SLICE * 1000)
+                try:
+                    self._writer.flush(block_until_num_items=in_flight, timeout_ms=slice_ms)
+                except reverb.errors.DeadlineExceededError:
+                    pass  # throttled or cut off: the windows are still on their way
+                except RuntimeError:
+                    failures += 1
+                    if failures > self._link.patience / SLICE:
+                        raise
+                    time.sleep(SLICE)
+                else:
+                    break
+                if self._should_stop():
+                    return
+                self._link.probe()
+        finally:
+            self.wait_seconds += time.monotonic() - start
+        self._link.heard()
+        while len(self._unconfirmed) > in_flight:
+            self.acknowledged += self._unconfirmed.popleft()
+
+    def _end_episode(self) -> None:
+        # It can only be late after a `should_stop`: all windows are confirmed otherwise.
+        with contextlib.suppress(reverb.errors.DeadlineExceededError):
+            self._writer.end_episode(clear_buffers=True, timeout_ms=int(SLICE * 1000))
+
+
+class ReverbSampler:
+    """Batches, fetched ahead by a thread: one stands ready, and one is on its way. Both count as sampled."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+        self._ready: queue.Queue[Sample | BaseException] = queue.Queue()
+        self._wanted = threading.Semaphore(1)
+        self._closed = threading.Event()
+        self._lock = threading.Lock()
+        self._cancel: CancellationManager | None = None
+        self._thread = threading.Thread(target=self._run, name="replay-sampler", daemon=True)
+        self._thread.start()
+
+    def sample(self, timeout: float) -> Sample:
+        """The next batch, or ReplayTimeout after `timeout` seconds (plus those of one probe) with the reason."""
+        try:
+            item = self._ready.get(timeout=timeout)
+        except queue.Empty:
+            raise ReplayTimeout(self._reason()) from None
+        if isinstance(item, BaseException):
+            self._ready.put(item)  # for the next call too: the thread has ended
+            raise item
+        self._wanted.release()
+        return item
+
+    def close(self) -> None:
+        """Ends the stream, also when the thread waits for a server that starves it or is dead.
+
+        That is at once, but for a server that died while the thread was connecting: Reverb then tries for 30 s, and
+        a process that ended meanwhile would abort.
+        """
+        self._closed.set()
+        self._wanted.release()
+        with self._lock:
+            if self._cancel is not None:
+                self._cancel.start_cancel()
+        self._thread.join(timeout=CONNECT + PROBE)
+
+    def _reason(self) -> str:
+        info, config = self._link.probe(), self._link.config
+        if info is None:
+            return f"the replay server at {self._link.address} does not answer"
+        if info.current_size < min_windows(config):
+            return f"the replay holds {info.current_size} of the {min_windows(config)} windows it needs"
+        limiter = info.rate_limiter_info
+        inserted, sampled = limiter.insert_stats.completed, limiter.sample_stats.completed
+        return f"more play is due first: {inserted} windows in, {sampled} sampled"
+
+    def _run(self) -> None:
+        """The thread: connect, fetch until something breaks, connect again."""
+        try:
+            while not self._closed.is_set():
+                if self._link.probe() is None:  # connecting to a dead server would block where nothing can cancel it
+                    self._closed.wait(0.2)
+                    continue
+                try:
+                    self._fetch_all()
+                except tf.errors.OpError:
+                    self._closed.wait(SLICE)  # a broken connection, or we are to close
+        except BaseException as error:  # whatever it is, the caller of `sample` must hear of it
+            self._ready.put(error)
+
+    def _fetch_all(self) -> None:
+        iterator = iter(_dataset(self._link))
+        manager = CancellationManager()
+        fetch = manager.get_cancelable_function(tf.function(lambda: iterator.get_next()).get_concrete_function())
+        with self._lock:
+            self._cancel = manager
+        while True:
+            self._wanted.acquire()
+            if self._closed.is_set():
+                return
+            try:
+                item = _to_sample(fetch().data)
+            except BaseException:
+                self._wanted.release()  # still wanted, after the next connect
+                raise
+            self._link.heard()
+            self._ready.put(item)
+
+
+def _dataset(link: Link) -> Any:
+    types, config = field_types(link.spec), link.config
+    windows = reverb.TrajectoryDataset(
+        link.address,
+        link.table,
+        dtypes={name: dtype for name, (dtype, _) in types.items()},
+        shapes={name: tf.TensorShape((config.length, *shape)) for name, (_, shape) in types.items()},
+        max_in_flight_samples_per_worker=config.batch,
+        num_workers_per_iterator=1,
+    )
+    return windows.batch(config.batch, drop_remainder=True)
+
+
+def _to_sample(data: dict[str, Any]) -> Sample:
+    """Tensors [B, T, ...] -> arrays that may be written to."""
+    arrays = {name: np.array(tensor) for name, tensor in data.items()}
+    sequences = Sequences(*(arrays[name] for name in Sequences._fields))
+    sequences.is_first[:, 0] = True
+    return Sample(sequences, policy_version=arrays["policy_version"][:, -1].copy())

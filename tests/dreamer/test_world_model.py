@@ -1,0 +1,398 @@
+"""The world model: its size, its loss, its dreams, and two toys that only a well-aligned model can learn."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from dreamer import equations
+from dreamer.agent import Agent
+from dreamer.config import BehaviorConfig, ModelConfig
+from dreamer.types import Batch, Dream, Start, State
+from dreamer.world_model import WorldModel, scale_pixels
+from tests.dreamer.tiny import ACTIONS, MODEL, bfloat16, make_agent, random_actions, random_batch, random_start
+
+close = torch.testing.assert_close
+LOG_2PI = math.log(2 * math.pi)
+
+
+@pytest.fixture
+def world() -> WorldModel:
+    return make_agent().world
+
+
+@pytest.fixture
+def no_noise(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(equations, "gumbel_like", torch.zeros_like)
+
+
+def starts(world: WorldModel, batch: Batch) -> Start:
+    out = world.loss(batch)
+    return Start(out.unroll.state.detach().flatten(), out.discount.flatten())
+
+
+# --- size ------------------------------------------------------------------------------------------------------------
+
+
+def test_the_papers_networks_have_the_papers_parameter_counts() -> None:
+    with torch.device("meta"):
+        agent = Agent(ModelConfig(), BehaviorConfig(), channels=1, num_actions=4)
+    world, behavior = agent.world, agent.behavior
+    modules = {
+        1_549_776: world.encoder,
+        10_497_553: world.decoder,
+        5_656_448: world.rssm,
+        1_131_601: world.reward,
+        1_132_804: behavior.actor,
+        19_966_979: world,
+    }
+    for count, module in modules.items():
+        assert sum(p.numel() for p in module.parameters()) == count
+    for head in (world.discount, behavior.critic, behavior.slow_critic):
+        assert sum(p.numel() for p in head.parameters()) == 1_131_601
+    assert sum(p.numel() for p in agent.parameters() if p.requires_grad) == 22_231_384
+
+
+# --- loss ------------------------------------------------------------------------------------------------------------
+
+
+def test_pixels_are_scaled_without_overflow() -> None:
+    obs = torch.arange(256, dtype=torch.uint8).view(1, 16, 16, 1)
+    image = scale_pixels(obs)
+    assert image.shape == (1, 1, 16, 16) and image.dtype == torch.float32
+    close(image.flatten(), torch.linspace(-0.5, 0.5, 256))
+
+
+def test_channels_come_first_and_keep_their_pixels() -> None:
+    obs = torch.randint(0, 256, (2, 3, 64, 64, 3), dtype=torch.uint8)
+    close(scale_pixels(obs)[1, 2, 0], obs[1, 2, :, :, 0] / 255 - 0.5)
+
+
+def test_encode_and_decode_keep_leading_dimensions(world: WorldModel) -> None:
+    batch = random_batch(3, 2)
+    embed = world.encode(batch.obs)
+    assert embed.shape == (3, 2, world.encoder.outputs)
+    close(embed[2, 1], world.encode(batch.obs[2, 1][None])[0])
+    state = State(torch.randn(3, 2, MODEL.deter), torch.randn(3, 2, MODEL.stoch, MODEL.classes))
+    image = world.decode(state)
+    assert image.shape == (3, 2, 1, 64, 64)
+    close(image[2, 1], world.decode(State(state.h[2, 1:2], state.z[2, 1:2]))[0])
+
+
+def test_a_perfect_reconstruction_costs_3764_nats(world: WorldModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    batch = random_batch()
+    monkeypatch.setattr(world, "decode", lambda state: scale_pixels(batch.obs))
+    assert round(world.loss(batch).metrics["image_loss"].item(), 1) == 3764.0
+
+
+def test_the_image_loss_is_summed_over_pixels_and_channels_and_averaged_over_time_and_batch() -> None:
+    world, batch = make_agent(channels=3).world, random_batch(channels=3)
+    out = world.loss(batch)
+    error = scale_pixels(batch.obs) - world.decode(out.unroll.state)
+    expected = error.square().sum() / 2 / (5 * 2) + 0.5 * LOG_2PI * 3 * 4096
+    close(out.metrics["image_loss"], expected.detach())
+
+
+@pytest.mark.usefixtures("no_noise")
+def test_twice_the_batch_has_the_same_loss(world: WorldModel) -> None:
+    batch = random_batch()
+    twice = Batch(*(torch.cat([field, field], 1) for field in batch))
+    close(world.loss(twice).loss, world.loss(batch).loss)
+
+
+def test_the_loss_is_the_scaled_sum_of_its_parts() -> None:
+    model = ModelConfig(**{**vars(MODEL), "kl_scale": 0.3, "reward_scale": 7.0, "discount_scale": 11.0})
+    out = make_agent(model=model).world.loss(random_batch())
+    m = out.metrics
+    close(out.loss.detach(), m["image_loss"] + 7 * m["reward_loss"] + 11 * m["discount_loss"] + 0.3 * m["kl_loss"])
+    assert all(value.dim() == 0 and not value.requires_grad for value in m.values())
+
+
+def test_the_kl_loss_knows_its_free_nats() -> None:
+    model = ModelConfig(**{**vars(MODEL), "free_nats": 50.0})
+    metrics = make_agent(model=model).world.loss(random_batch()).metrics
+    assert metrics["kl_loss"].item() == 50.0
+    assert metrics["kl"] < 50.0
+
+
+def test_rewards_are_squashed_once_and_only_for_the_loss(world: WorldModel) -> None:
+    batch = random_batch()
+    out = world.loss(batch)
+    error = batch.reward.tanh() - world.predict_reward(out.unroll.state.feat())
+    close(out.metrics["reward_loss"], (error.square().mean() / 2 + LOG_2PI / 2).detach())
+    close(out.metrics["batch_reward"], batch.reward.mean())
+    feat = torch.randn(4, world.feat_size) * 10
+    close(world.predict_reward(feat), world.reward(feat)[:, 0])  # neither squashed again nor unsquashed
+
+
+def test_discount_targets_are_gamma_and_zero_where_the_game_ended(world: WorldModel) -> None:
+    batch = random_batch()
+    out = world.loss(batch)
+    assert batch.is_terminal.sum() == 1
+    close(out.discount, torch.where(batch.is_terminal, 0.0, 0.999))
+    logit = world.discount(out.unroll.state.feat()).squeeze(-1)
+    close(
+        out.metrics["discount_loss"],
+        F.binary_cross_entropy_with_logits(logit, out.discount).detach(),
+    )
+
+
+def test_the_discount_head_says_gamma_itself_when_it_is_right(world: WorldModel) -> None:
+    """Trained on soft targets it ends at gamma, to which nothing must be multiplied any more."""
+    with torch.no_grad():
+        world.discount.out.weight.zero_()
+        world.discount.out.bias.fill_(math.log(0.999 / 0.001))
+    feat = torch.randn(3, world.feat_size)
+    close(world.predict_discount(feat), torch.full((3,), 0.999))
+    target = torch.full((3,), 0.999)
+    loss = equations.bernoulli_nll(target, logit=world.discount(feat).squeeze(-1)).mean()
+    (grad,) = torch.autograd.grad(loss, world.discount.out.bias)
+    close(grad, torch.zeros(1), atol=1e-6, rtol=0)
+
+
+def test_the_models_loss_reaches_exactly_the_world_models_parameters() -> None:
+    agent = make_agent()
+    agent.world.loss(random_batch()).loss.backward()
+    with_grad = {name for name, p in agent.named_parameters() if p.grad is not None and p.grad.abs().max() > 0}
+    assert with_grad == {name for name, _ in agent.named_parameters() if name.startswith("world.")}
+
+
+@pytest.mark.parametrize("part", ["image_loss", "reward_loss", "discount_loss"])
+def test_every_head_sends_its_gradient_into_the_features(world: WorldModel, part: str) -> None:
+    batch = random_batch()
+    unroll = world.observe(batch)
+    feat = unroll.state.feat()
+    prediction = {
+        "image_loss": lambda: world.decode(unroll.state),
+        "reward_loss": lambda: world.predict_reward(feat),
+        "discount_loss": lambda: world.predict_discount(feat),
+    }[part]()
+    (grad,) = torch.autograd.grad(prediction.square().sum(), world.encoder.convs[0].weight)
+    assert grad.abs().max() > 0
+
+
+def test_the_loss_is_float32_in_mixed_precision_and_near_that_of_full_precision(world: WorldModel) -> None:
+    batch = random_batch()
+    torch.manual_seed(1)
+    full = world.loss(batch)
+    with bfloat16():
+        torch.manual_seed(1)
+        mixed = world.loss(batch)
+    assert mixed.loss.dtype == torch.float32
+    assert all(value.dtype == torch.float32 for value in mixed.metrics.values())
+    close(mixed.loss, full.loss, rtol=0.01, atol=0)
+
+
+# --- dreams ----------------------------------------------------------------------------------------------------------
+
+
+def dream_of(world: WorldModel, start: Start, horizon: int = 4) -> Dream:
+    with torch.no_grad():
+        return world.imagine(lambda state: random_actions(len(state.h)), start, horizon)
+
+
+def test_a_dream_begins_at_every_posterior_state_of_the_batch(world: WorldModel) -> None:
+    batch = random_batch(5, 2)
+    out = world.loss(batch)
+    start = Start(out.unroll.state.detach().flatten(), out.discount.flatten())
+    dream = dream_of(world, start)
+    for t in range(5):
+        for b in range(2):
+            assert torch.equal(dream.state.h[0, t * 2 + b], out.unroll.state.h[t, b])
+            assert torch.equal(dream.state.z[0, t * 2 + b], out.unroll.state.z[t, b])
+            assert dream.discount[0, t * 2 + b] == out.discount[t, b]
+    assert dream.state.h.shape[1] == 10
+
+
+def test_a_dream_has_the_shapes_of_the_glossary(world: WorldModel) -> None:
+    dream = dream_of(world, random_start(6), horizon=4)
+    assert dream.state.h.shape == (5, 6, MODEL.deter)
+    assert dream.state.z.shape == (5, 6, MODEL.stoch, MODEL.classes)
+    assert dream.action.shape == (4, 6, ACTIONS)
+    assert dream.reward.shape == dream.discount.shape == (5, 6)
+
+
+def test_the_first_discount_comes_from_the_data_and_the_others_are_predicted(world: WorldModel) -> None:
+    start = random_start()._replace(discount=torch.tensor([0.0, 0.999, 0.0, 0.5, 0.25, 1.0]))
+    dream = dream_of(world, start)
+    assert torch.equal(dream.discount[0], start.discount)
+    close(dream.discount[1:], world.predict_discount(dream.state.feat()[1:]).detach())
+
+
+def test_action_i_leads_from_state_i_to_the_next_and_rewards_belong_to_the_state_of_their_index(
+    world: WorldModel,
+) -> None:
+    dream = dream_of(world, random_start())
+    for i in range(4):
+        state = State(dream.state.h[i], dream.state.z[i])
+        close(dream.state.h[i + 1], world.rssm.recur(state, dream.action[i]).detach())
+    for i in range(5):
+        feat = State(dream.state.h[i], dream.state.z[i]).feat()
+        close(dream.reward[i], world.predict_reward(feat).detach())
+
+
+def test_the_policy_of_a_dream_sees_states_cut_from_their_graph(world: WorldModel) -> None:
+    seen = []
+
+    def act(state: State) -> Tensor:
+        seen.append(state)
+        return random_actions(len(state.h)).requires_grad_()
+
+    dream = world.imagine(act, random_start(), 4)
+    assert len(seen) == 4 and dream.state.h.requires_grad
+    for i, state in enumerate(seen):
+        assert not state.h.requires_grad and not state.z.requires_grad
+        close(state.h, dream.state.h[i].detach())
+
+
+# --- open loop -------------------------------------------------------------------------------------------------------
+
+
+def open_loop(world: WorldModel, batch: Batch) -> State:
+    torch.manual_seed(5)
+    return world.open_loop(batch, context=3)
+
+
+def test_an_open_loop_dream_has_a_state_per_step_and_begins_with_posterior_states(world: WorldModel) -> None:
+    batch = random_batch(6, 2)
+    state = open_loop(world, batch)
+    torch.manual_seed(5)
+    seen = world.observe(Batch(*(field[:3] for field in batch))).state
+    assert state.h.shape == (6, 2, MODEL.deter) and state.z.shape == (6, 2, MODEL.stoch, MODEL.classes)
+    assert torch.equal(state.h[:3], seen.h) and torch.equal(state.z[:3], seen.z)
+    h = world.rssm.recur(State(state.h[2], state.z[2]), world.one_hot(batch.prev_action[3]))
+    close(state.h[3], h.detach())
+
+
+def test_an_open_loop_dream_sees_the_actions_but_not_the_pictures_after_its_context(world: WorldModel) -> None:
+    batch = random_batch(6, 2)
+    before = open_loop(world, batch)
+    batch.obs[3:] = 0
+    assert torch.equal(open_loop(world, batch).h, before.h)
+    batch.prev_action[4] = (batch.prev_action[4] + 1) % ACTIONS
+    after = open_loop(world, batch)
+    assert torch.equal(after.h[:4], before.h[:4])
+    assert not torch.equal(after.h[4], before.h[4])
+    batch.obs[:3] = 0
+    assert not torch.equal(open_loop(world, batch).z[:3], before.z[:3])
+
+
+# --- learning --------------------------------------------------------------------------------------------------------
+
+TOY = ModelConfig(
+    cnn_depth=2, deter=32, hidden=32, stoch=4, classes=4, head_layers=1, head_units=32, kl_scale=1.0, reward_scale=20.0
+)
+REWARDED = 0  # the reward comes one step after the picture of this action
+
+
+def toy_batch(time: int = 6, batch: int = 8) -> Batch:
+    """Every picture shows the action that led to it as one of three bars; REWARDED pays one step later."""
+    action = torch.randint(0, ACTIONS, (time, batch))
+    is_first = torch.zeros(time, batch, dtype=torch.bool)
+    is_first[0] = True
+    shown = F.one_hot(action, ACTIONS).bool() & ~is_first[..., None]
+    columns = shown.repeat_interleave(22, -1)[..., :64]
+    obs = columns[:, :, None, :, None].expand(time, batch, 64, 64, 1).to(torch.uint8) * 255
+    reward = torch.zeros(time, batch)
+    reward[1:] = shown[:-1, :, REWARDED].float()
+    return Batch(obs, action, reward, is_first, torch.zeros_like(is_first))
+
+
+def shown_action(image: Tensor) -> Tensor:
+    """Which of the three bars is the brightest: [..., 1, 64, 64] -> [...]."""
+    column = image.mean((-3, -2))
+    return torch.stack([part.mean(-1) for part in column.split(22, -1)], -1).argmax(-1)
+
+
+def train(world: WorldModel, updates: int, next_batch: Callable[[], Batch]) -> Tensor:
+    """-> the image loss of every update."""
+    optimizer = torch.optim.Adam(world.parameters(), lr=1e-2, eps=1e-5)
+    losses = []
+    for _ in range(updates):
+        out = world.loss(next_batch())
+        optimizer.zero_grad()
+        out.loss.backward()
+        torch.nn.utils.clip_grad_norm_(world.parameters(), 100.0)
+        optimizer.step()
+        losses.append(out.metrics["image_loss"])
+    return torch.stack(losses)
+
+
+def toy_world() -> WorldModel:
+    torch.manual_seed(0)
+    return make_agent(model=TOY).world
+
+
+@pytest.fixture(scope="module")
+def trained() -> WorldModel:
+    world = toy_world()
+    train(world, 220, toy_batch)
+    return world
+
+
+@torch.no_grad()
+def right_bars(world: WorldModel, shift: int = 0) -> float:
+    """How often one step of a dream, without the picture, shows the bar of the true action.
+
+    `shift` changes the action that is dreamt.
+    """
+    batch = toy_batch(6, 40)
+    state = world.observe(batch).state
+    prev = State(state.h[:-1], state.z[:-1]).flatten()
+    action = batch.prev_action[1:].flatten()
+    dreamt = world.rssm.imagine_step(prev, world.one_hot((action + shift) % ACTIONS))
+    return (shown_action(world.decode(dreamt)) == action).float().mean().item()
+
+
+def test_the_prior_shows_what_the_action_brings_about(trained: WorldModel) -> None:
+    assert right_bars(trained) > 0.95
+
+
+def test_the_prior_shows_another_picture_for_another_action(trained: WorldModel) -> None:
+    assert right_bars(trained, shift=1) < 0.05
+
+
+def test_an_open_loop_dream_shows_the_actions_of_the_batch(trained: WorldModel) -> None:
+    batch = toy_batch(6, 40)
+    shown = shown_action(trained.decode(trained.open_loop(batch, context=2)))
+    assert (shown == batch.prev_action)[1:].float().mean() > 0.95
+
+
+def test_actions_stored_one_step_off_would_leave_the_prior_blind() -> None:
+    """The mistake itself: each picture with the action chosen after it."""
+    world = toy_world()
+
+    def misaligned() -> Batch:
+        batch = toy_batch()
+        return batch._replace(prev_action=batch.prev_action.roll(-1, 0))
+
+    image_loss = train(world, 120, misaligned)
+    assert image_loss[-1] < 3800  # the pictures as such are learned all the same
+    assert right_bars(world) < 0.75
+
+
+def test_a_delayed_reward_is_dreamt_at_the_index_at_which_it_arrives(trained: WorldModel) -> None:
+    batch = toy_batch(6, 40)
+    with torch.no_grad():
+        start = starts(trained, batch)
+        dream = trained.imagine(lambda state: random_actions(len(state.h)), start, 3)
+    rewarded = math.tanh(1.0)
+    shown = (batch.prev_action == REWARDED) & ~batch.is_first
+    chosen = dream.action[..., REWARDED] == 1
+    expected = torch.stack([batch.reward.flatten() > 0, shown.flatten(), chosen[0], chosen[1]])
+    assert ((dream.reward > rewarded / 2) == expected).float().mean(1).min() > 0.95
+    early = torch.stack([shown.flatten(), chosen[0], chosen[1], chosen[2]])
+    assert ((dream.reward > rewarded / 2) == early).float().mean(1).max() < 0.8
+
+
+def test_one_batch_can_be_overfitted() -> None:
+    batch, world = random_batch(4, 2), toy_world()
+    batch = batch._replace(obs=toy_batch(4, 2).obs, is_terminal=torch.zeros(4, 2, dtype=torch.bool))
+    image_loss = train(world, 100, lambda: batch) - 0.5 * LOG_2PI * 4096
+    assert image_loss[-1] < 0.03 * image_loss[0]
+    assert world.loss(batch).metrics["reward_loss"] < LOG_2PI / 2 + 0.05

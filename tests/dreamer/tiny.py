@@ -1,0 +1,84 @@
+"""Sizes small enough for milliseconds, and random data that fit them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from dreamer.agent import Agent
+from dreamer.behaviors import Behavior, GradSteps
+from dreamer.config import BehaviorConfig, ModelConfig
+from dreamer.types import Batch, Start, State
+
+ACTIONS = 3
+MODEL = ModelConfig(cnn_depth=2, deter=12, hidden=10, stoch=4, classes=5, head_layers=1, head_units=11)
+BEHAVIOR = BehaviorConfig(layers=1, units=13, horizon=4)
+
+
+def make_agent(behavior: BehaviorConfig = BEHAVIOR, *, model: ModelConfig = MODEL, channels: int = 1) -> Agent:
+    return Agent(model, behavior, channels=channels, num_actions=ACTIONS)
+
+
+def random_batch(time: int = 5, batch: int = 2, *, channels: int = 1) -> Batch:
+    """Noise that begins with a new game, has another one in row 1 at t=3 and a terminal just before."""
+    is_first = torch.zeros(time, batch, dtype=torch.bool)
+    is_first[0] = True
+    is_first[3:4, 1:2] = True
+    is_terminal = torch.zeros(time, batch, dtype=torch.bool)
+    is_terminal[2:3, 1:2] = True
+    return Batch(
+        obs=torch.randint(0, 256, (time, batch, 64, 64, channels), dtype=torch.uint8),
+        prev_action=torch.randint(0, ACTIONS, (time, batch)),
+        reward=torch.randint(0, 5, (time, batch)).float(),
+        is_first=is_first,
+        is_terminal=is_terminal,
+    )
+
+
+def random_state(games: int, model: ModelConfig = MODEL) -> State:
+    z = torch.nn.functional.one_hot(torch.randint(0, model.classes, (games, model.stoch)), model.classes).float()
+    return State(torch.rand(games, model.deter) * 2 - 1, z)
+
+
+def random_start(games: int = 6) -> Start:
+    return Start(random_state(games), torch.full((games,), MODEL.gamma))
+
+
+def random_actions(*shape: int) -> Tensor:
+    return torch.nn.functional.one_hot(torch.randint(0, ACTIONS, shape), ACTIONS).float()
+
+
+def make_steps(behavior: Behavior, *, lr: float = 1e-2, optimizer: type = torch.optim.SGD) -> GradSteps:
+    """A gradient step for each of the behaviour's groups, over the parameters of that group alone."""
+    groups = {name: list(parameters) for name, parameters in behavior.param_groups().items()}
+    return {name: make_step(group, optimizer(group, lr=lr)) for name, group in groups.items()}
+
+
+def make_step(parameters: list[nn.Parameter], optimizer: torch.optim.Optimizer):
+    def step(loss: Tensor) -> Tensor:
+        grads = torch.autograd.grad(loss, parameters)
+        for parameter, grad in zip(parameters, grads, strict=True):
+            parameter.grad = grad
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        return torch.stack([grad.norm() for grad in grads]).norm()
+
+    return step
+
+
+def copy_weights(module: nn.Module) -> dict[str, Tensor]:
+    return {name: weight.detach().clone() for name, weight in module.state_dict().items()}
+
+
+def same_weights(module: nn.Module, weights: dict[str, Tensor]) -> bool:
+    return all(torch.equal(weight, weights[name]) for name, weight in module.state_dict().items())
+
+
+@contextmanager
+def bfloat16() -> Iterator[None]:
+    """Mixed precision as the learner uses it: without the cache of cast weights, which outlives an update."""
+    with torch.autocast("cpu", torch.bfloat16, cache_enabled=False):
+        yield

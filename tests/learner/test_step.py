@@ -1,0 +1,144 @@
+"""One update: three optimisers of their own, official clipping and decay, nothing shared."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from dreamer.agent import Agent
+from dreamer.types import Batch
+from learner.config import TrainConfig
+from learner.step import make_grad_steps, make_optimizers, train_step
+from tests.dreamer.tiny import make_agent, random_batch
+
+CONFIG = TrainConfig()
+
+
+def weights(agent: Agent) -> dict[str, torch.Tensor]:
+    return {key: value.clone() for key, value in agent.state_dict().items()}
+
+
+def test_every_group_has_its_own_adam_with_the_official_numbers() -> None:
+    optimizers = make_optimizers(make_agent(), CONFIG)
+    rates = {"model": 2e-4, "actor": 4e-5, "critic": 1e-4}
+    assert set(optimizers) == set(rates)
+    for name, optimizer in optimizers.items():
+        (group,) = optimizer.param_groups
+        assert group["lr"] == rates[name]
+        assert group["eps"] == 1e-5
+        assert group["betas"] == (0.9, 0.999)
+    trained = [id(p) for optimizer in optimizers.values() for p in optimizer.param_groups[0]["params"]]
+    assert len(trained) == len(set(trained)), "a weight is trained by two optimisers"
+
+
+def test_weight_decay_is_decoupled_from_the_learning_rate() -> None:
+    for rate in (1e-4, 1e-2):
+        agent = make_agent()
+        optimizers = make_optimizers(agent, replace(CONFIG, model_lr=rate))
+        before = weights(agent)
+        # Without any gradient only the decay moves a weight.
+        loss = sum((p * 0).sum() for p in agent.world.parameters())
+        make_grad_steps(optimizers, clip=100)["model"](loss)
+        after = agent.state_dict()
+        weight = "world.rssm.img_in.weight"
+        torch.testing.assert_close(after[weight], before[weight] * (1 - 1e-6), rtol=1e-7, atol=0)
+
+
+def test_adam_step_equals_the_formula_by_hand() -> None:
+    agent = make_agent()
+    optimizers = make_optimizers(agent, replace(CONFIG, weight_decay=0.0))
+    bias = agent.behavior.critic.out.bias
+    before = bias.detach().clone()
+    loss = 3.0 * bias.sum() + sum((p * 0).sum() for p in agent.behavior.critic.parameters())
+    make_grad_steps(optimizers, clip=100)["critic"](loss)
+    # First step: m/(1-b1) = g, v/(1-b2) = g^2.
+    torch.testing.assert_close(bias.detach(), before - 1e-4 * 3.0 / (3.0 + 1e-5))
+
+
+@pytest.mark.parametrize(("size", "clipped"), [(1e3, 100.0), (50.0, 50.0)])
+def test_the_global_norm_is_clipped_per_group_and_reported_unclipped(size: float, clipped: float) -> None:
+    parameter = torch.nn.Parameter(torch.zeros(4))
+    optimizer = torch.optim.SGD([parameter], lr=1.0)
+    steps = make_grad_steps({"model": optimizer}, clip=100.0)
+    norm = steps["model"]((parameter * size / 2).sum())
+    assert norm.item() == pytest.approx(size)
+    assert parameter.detach().norm().item() == pytest.approx(clipped)
+
+
+def test_a_step_changes_its_own_group_only() -> None:
+    agent = make_agent()
+    steps = make_grad_steps(make_optimizers(agent, CONFIG), clip=100)
+    before = weights(agent)
+    everything = sum(p.square().sum() for p in agent.parameters() if p.requires_grad)
+    steps["actor"](everything)
+    changed = {key for key, value in agent.state_dict().items() if not torch.equal(value, before[key])}
+    assert changed and all(key.startswith("behavior.actor.") for key in changed)
+    assert all(p.grad is None for p in agent.parameters())
+
+
+def test_an_update_trains_everything_and_starts_dreams_from_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    agent, batch = make_agent(), random_batch(5, 3)
+    steps = make_grad_steps(make_optimizers(agent, CONFIG), clip=100)
+    before, starts = weights(agent), []
+    imagine = agent.world.imagine
+    monkeypatch.setattr(
+        agent.world, "imagine", lambda act, start, horizon: starts.append(start) or imagine(act, start, horizon)
+    )
+    metrics = train_step(agent, steps, batch, precision="float32")
+    still = {key for key, value in agent.state_dict().items() if torch.equal(value, before[key])}
+    assert not still, still
+    assert starts[0].state.h.shape[0] == 15 and not starts[0].state.h.requires_grad
+    expected = 0.999 * (1 - batch.is_terminal.float())
+    torch.testing.assert_close(starts[0].discount, expected.flatten())
+    assert all(value.ndim == 0 and not value.requires_grad for value in metrics.values())
+
+
+def test_dreams_run_on_the_new_world_model_from_the_old_states(monkeypatch: pytest.MonkeyPatch) -> None:
+    agent, batch = make_agent(), random_batch(4, 2)
+    optimizers = make_optimizers(agent, CONFIG)
+    order: list[str] = []
+    for name, optimizer in optimizers.items():
+        step = optimizer.step
+        monkeypatch.setattr(optimizer, "step", lambda step=step, name=name: (order.append(name), step())[1])
+    imagine = agent.world.imagine
+    monkeypatch.setattr(agent.world, "imagine", lambda *args: (order.append("dream"), imagine(*args))[1])
+    train_step(agent, make_grad_steps(optimizers, clip=100), batch, precision="float32")
+    assert order == ["model", "dream", "actor", "critic"]
+
+
+def test_bfloat16_stays_near_float32() -> None:
+    losses = {}
+    for precision in ("float32", "bfloat16"):
+        torch.manual_seed(0)
+        agent, batch = make_agent(), random_batch(6, 4)
+        steps = make_grad_steps(make_optimizers(agent, CONFIG), clip=100)
+        torch.manual_seed(1)
+        values = [train_step(agent, steps, batch, precision=precision) for _ in range(20)]
+        assert all(v.dtype == torch.float32 for v in values[-1].values())
+        losses[precision] = [v["image_loss"].item() for v in values]
+    assert losses["float32"][-1] < losses["float32"][0]
+    torch.testing.assert_close(torch.tensor(losses["bfloat16"]), torch.tensor(losses["float32"]), rtol=5e-3, atol=0)
+
+
+def test_the_same_seed_gives_the_same_weights() -> None:
+    def train() -> dict[str, torch.Tensor]:
+        torch.manual_seed(5)
+        agent, batch = make_agent(), random_batch(4, 2)
+        steps = make_grad_steps(make_optimizers(agent, CONFIG), clip=100)
+        for _ in range(3):
+            train_step(agent, steps, batch, precision="float32")
+        return weights(agent)
+
+    first, second = train(), train()
+    assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+def test_time_major_batches_reach_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    agent, batch = make_agent(), random_batch(5, 3)
+    seen: list[Batch] = []
+    loss = agent.world.loss
+    monkeypatch.setattr(agent.world, "loss", lambda b: seen.append(b) or loss(b))
+    train_step(agent, make_grad_steps(make_optimizers(agent, CONFIG), clip=100), batch, precision="float32")
+    assert seen[0].obs.shape[:2] == (5, 3)

@@ -1,0 +1,117 @@
+"""Window cutting, derived numbers, memory needs and the choice of a backend."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from replay.config import ReplayConfig, UserError, check_config, error_buffer, samples_per_insert
+from replay.experience import EnvSpec, WindowCutter
+from replay.schema import bytes_per_step, check_memory, memory_needed, table_name
+from replay.stream import Stream
+from tests.replay.testkit import ROOT
+
+BREAKOUT = EnvSpec((64, 64, 1), 4)
+
+
+@pytest.mark.parametrize(("length", "stride"), [(50, 25), (50, 10), (8, 4), (8, 3), (8, 1), (1, 1)])
+@pytest.mark.parametrize("longest", [30, 120, 2000])
+def test_one_window_per_stride_and_full_cover(length: int, stride: int, longest: int) -> None:
+    rng = np.random.default_rng(length + stride + longest)
+    cutter, windows, kept = WindowCutter(length, stride), 0, 0
+    for size in rng.integers(2, longest, size=max(300, 200_000 // longest)):
+        covered = 0
+        for t in range(size):
+            if cutter.append(is_first=t == 0, is_last=t == size - 1):
+                assert t + 1 >= length, "a window crosses the beginning of its game"
+                assert t - length < covered, "records between two windows"
+                windows, covered = windows + 1, t + 1
+        assert covered == (size if size >= length else 0)
+        kept += size - 1 if size >= length else 0
+    if 1 < stride <= length / 2:  # a window per record is more than short games have room for
+        assert windows == pytest.approx(kept / stride, rel=0.01, abs=3)
+
+
+def test_every_played_step_is_in_the_books() -> None:
+    rng = np.random.default_rng(0)
+    stream, fresh, played = Stream(8, 4), 0, 0
+    for _ in range(500):
+        size, cut = rng.integers(1, 40), rng.random() < 0.2
+        for t in range(size):
+            fresh += stream.take(is_first=t == 0, is_last=t == size - 1 and not cut) or 0
+            played += t > 0
+    stream.break_off()
+    assert stream.played == played == fresh + stream.dropped
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"capacity": 100, "prefill": 200}, "never start"),
+        ({"stride": 60}, "stride"),
+        ({"batch": 0}, "batch"),
+        ({"replay_ratio": 0.0}, "replay_ratio"),
+    ],
+)
+def test_useless_settings_are_refused(change: dict[str, float], message: str) -> None:
+    check_config(ReplayConfig())
+    with pytest.raises(UserError, match=message):
+        check_config(replace(ReplayConfig(), **change))
+
+
+@pytest.mark.parametrize("ratio", [0.01, 1.0, 50.0, 5000.0])
+@pytest.mark.parametrize("prefill", [0, 1000, 50_000])
+def test_error_buffer_suits_the_limiter(ratio: float, prefill: int) -> None:
+    config = replace(ReplayConfig(), replay_ratio=ratio, prefill=prefill)
+    assert error_buffer(config) >= max(1.0, samples_per_insert(config), 2 * config.batch)
+
+
+def test_memory_line_and_refusal() -> None:
+    config = ReplayConfig(capacity=1_000_000)
+    need = memory_needed(config, BREAKOUT)
+    assert need >= 1_000_000 * (4096 + 4 + 4 + 1 + 1 + 8)
+    line = check_memory(config, BREAKOUT, available=2 * need)
+    assert line == f"replay: 1,000,000 steps x {bytes_per_step(BREAKOUT):,} bytes = 4.3 GiB at worst (8.5 GiB free)"
+    with pytest.raises(UserError, match=r"lower --replay.capacity to (\d+) or less") as refusal:
+        check_memory(config, BREAKOUT, available=need // 2)
+    assert "\n" not in str(refusal.value)
+    fits = int(str(refusal.value).split(" to ")[1].split()[0])
+    check_memory(replace(config, capacity=fits), BREAKOUT, available=need // 2)
+    with pytest.raises(UserError):
+        check_memory(replace(config, capacity=fits + 2), BREAKOUT, available=need // 2)
+
+
+def test_memory_of_this_machine_is_read() -> None:
+    assert "free)" in check_memory(ReplayConfig(capacity=1000, prefill=100), BREAKOUT)
+
+
+def test_table_name_follows_the_shape_of_windows() -> None:
+    config = ReplayConfig()
+    names = {
+        table_name(config, BREAKOUT),
+        table_name(replace(config, length=60), BREAKOUT),
+        table_name(config, EnvSpec((64, 64, 3), 4)),
+    }
+    assert len(names) == 3
+    assert table_name(replace(config, capacity=7, batch=3), BREAKOUT) in names
+
+
+def test_without_reverb_there_is_one_clear_line() -> None:
+    program = """
+import sys
+sys.modules["reverb"] = None
+sys.modules["tensorflow"] = None
+import replay
+try:
+    replay.connect("localhost:1", replay.ReplayConfig(), replay.EnvSpec((64, 64, 1), 4), run_id="x")
+except replay.UserError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "Python 3.11" in done.stdout
+    assert "--runtime inline" in done.stdout
+    assert done.stdout.count("\n") == 1

@@ -1,0 +1,239 @@
+"""The walls between the packages, and rules that the text of the code must keep. Nothing is run but Python's parser."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from replay.experience import Step
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("dreamer", "replay", "actors", "learner", "cluster")
+FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+CONFIGS = sorted(path for path in FILES if path.name == "config.py")
+
+ONLY_IN = {  # library -> the files or packages that may import it
+    "ray": "cluster/",
+    "reverb": "replay/reverb_backend.py",
+    "tensorflow": "replay/reverb_backend.py",
+    "tree": "replay/reverb_backend.py",
+    "gymnasium": "actors/env.py",
+    "ale_py": "actors/env.py",
+    "cv2": "actors/env.py",
+    "prometheus_client": "cluster/metrics.py",
+}
+MAY_IMPORT_OF_OURS = {
+    "dreamer": {"dreamer"},
+    "replay": {"replay"},
+    "actors": {"actors", "dreamer", "replay"},
+    "learner": {"learner", "dreamer", "replay"},
+    "cluster": set(PACKAGES),
+}
+MAY_IMPORT_OF_OTHERS = {  # the two packages that others may want to take with them
+    "dreamer": {"torch"},
+    "replay": {"numpy", "torch", "reverb", "tensorflow", "tree"},
+}
+
+
+def name_of(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+@cache
+def parse(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
+
+
+def imports(tree: ast.AST) -> set[str]:
+    """Top-level names of everything imported, inside functions too."""
+    names = set()
+    for node in ast.walk(tree):
+        match node:
+            case ast.Import():
+                names |= {alias.name.partition(".")[0] for alias in node.names}
+            case ast.ImportFrom(level=0, module=str(module)):
+                names.add(module.partition(".")[0])
+    return names
+
+
+def relative_imports(tree: ast.AST) -> list[int]:
+    return [node.lineno for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.level]
+
+
+each_file = pytest.mark.parametrize("path", FILES, ids=name_of)
+
+
+# --- imports ---------------------------------------------------------------------------------------------------------
+
+
+def test_imports_are_found_wherever_they_hide() -> None:
+    text = "import a.b\nfrom c.d import e\ndef f():\n    import g as h\nif x:\n    from i import *\n"
+    assert imports(ast.parse(text)) == {"a", "c", "g", "i"}
+    assert relative_imports(ast.parse("from . import a\nfrom b import c\nfrom ..d import e")) == [1, 3]
+
+
+def test_every_package_has_files() -> None:
+    assert {path.relative_to(ROOT).parts[0] for path in FILES} == set(PACKAGES)
+
+
+@each_file
+def test_a_heavy_library_stays_behind_its_wall(path: Path) -> None:
+    found = imports(parse(path))
+    wrong = {library for library, home in ONLY_IN.items() if library in found and not name_of(path).startswith(home)}
+    assert not wrong, f"{name_of(path)} imports {wrong}"
+
+
+@each_file
+def test_packages_of_ours_import_each_other_in_one_direction(path: Path) -> None:
+    package = path.relative_to(ROOT).parts[0]
+    assert imports(parse(path)) & set(PACKAGES) <= MAY_IMPORT_OF_OURS[package]
+    assert not relative_imports(parse(path))
+
+
+@pytest.mark.parametrize("package", MAY_IMPORT_OF_OTHERS)
+def test_algorithm_and_replay_import_few_libraries(package: str) -> None:
+    allowed = MAY_IMPORT_OF_OTHERS[package] | MAY_IMPORT_OF_OURS[package] | sys.stdlib_module_names
+    for path in (ROOT / package).rglob("*.py"):
+        assert imports(parse(path)) <= allowed, name_of(path)
+
+
+def test_only_the_replay_on_the_device_knows_torch() -> None:
+    with_torch = {path.name for path in (ROOT / "replay").rglob("*.py") if "torch" in imports(parse(path))}
+    assert with_torch <= {"device_backend.py"}
+
+
+def test_configs_need_nothing_but_the_standard_library() -> None:
+    for path in CONFIGS:
+        others = imports(parse(path)) - sys.stdlib_module_names - set(PACKAGES)
+        assert not others, name_of(path)
+
+
+def test_algorithm_replay_and_learner_run_without_ray_reverb_and_tensorflow() -> None:
+    modules = ["dreamer.agent", "replay", *(f"learner.{p.stem}" for p in (ROOT / "learner").glob("[a-z]*.py"))]
+    heavy = ("ray", "reverb", "tensorflow", "gymnasium", "cv2")
+    code = (
+        "import importlib, sys\n"
+        f"for module in {modules!r}: importlib.import_module(module)\n"
+        f"sys.exit(' '.join(name for name in {heavy!r} if name in sys.modules) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+# --- settings --------------------------------------------------------------------------------------------------------
+
+
+def fields(path: Path) -> Iterator[tuple[str, str, ast.AnnAssign]]:
+    """(class, field, node) of every setting of a config.py; the sections of the composed one are not settings."""
+    for node in parse(path).body:
+        if isinstance(node, ast.ClassDef) and any("dataclass" in ast.unparse(d) for d in node.decorator_list):
+            for line in node.body:
+                if isinstance(line, ast.AnnAssign) and not ast.unparse(line.annotation).endswith("Config"):
+                    yield node.name, ast.unparse(line.target), line
+
+
+SETTINGS = [(path, *setting) for path in CONFIGS for setting in fields(path)]
+IDS = [f"{class_}.{field}" for _, class_, field, _ in SETTINGS]
+SECTIONS = {"env", "actor", "replay", "model", "behavior", "train", "cluster"}
+HOLDERS = {"config", "_config", "c"} | SECTIONS  # what a configuration is called where it is read
+
+
+def reads(tree: ast.AST, *, checks: bool = True) -> set[str]:
+    """Names read as `config.name`; `checks`: in functions called check... too."""
+    found = set()
+    for node in ast.iter_child_nodes(tree):
+        if not checks and isinstance(node, ast.FunctionDef) and node.name.startswith("check"):
+            continue
+        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load) and last_name(node.value) in HOLDERS:
+            found.add(node.attr)
+        found |= reads(node, checks=checks)
+    return found
+
+
+def last_name(node: ast.AST) -> str:
+    """`config` of config, of self.config and of make().config."""
+    match node:
+        case ast.Name(id=name) | ast.Attribute(attr=name):
+            return name
+        case _:
+            return ""
+
+
+@cache
+def everything_read() -> set[str]:
+    return set().union(*(reads(parse(path), checks=path not in CONFIGS) for path in FILES))
+
+
+def test_reads_are_seen_and_checks_are_none() -> None:
+    text = "def f(config):\n    config.b = other.x\n    return config.env.a\ndef check(c):\n    return c.d\n"
+    assert reads(ast.parse(text)) == {"env", "a", "d"}
+    assert reads(ast.parse(text), checks=False) == {"env", "a"}
+
+
+@pytest.mark.parametrize("setting", SETTINGS, ids=IDS)
+def test_every_setting_is_read_somewhere(setting: tuple) -> None:
+    _, class_, field, _ = setting
+    assert field in everything_read(), f"{class_}.{field} is read by nothing (checking it is not using it)"
+
+
+@pytest.mark.parametrize("setting", SETTINGS, ids=IDS)
+def test_every_setting_says_what_it_is_and_where_it_comes_from(setting: tuple) -> None:
+    path, class_, field, node = setting
+    line = path.read_text(encoding="utf-8").splitlines()[node.end_lineno - 1]
+    assert re.search(r"  # .+; .+", line), f"{class_}.{field} wants '# what it is; source': {line.strip()}"
+
+
+def test_configurations_are_frozen() -> None:
+    for path in CONFIGS:
+        for node in parse(path).body:
+            if isinstance(node, ast.ClassDef) and node.name.endswith("Config"):
+                assert [ast.unparse(d) for d in node.decorator_list] == ["dataclass(frozen=True)"], node.name
+
+
+# --- manners ---------------------------------------------------------------------------------------------------------
+
+
+WAITING = {"item", "cpu", "tolist", "numpy", "synchronize"}  # methods that make the CPU wait for the device
+
+
+def calls(tree: ast.AST, inside: str = "") -> Iterator[tuple[str, str]]:
+    """(Class.function that it stands in, name of the method or function called)."""
+    for node in ast.iter_child_nodes(tree):
+        here = inside
+        match node:
+            case ast.ClassDef(name=name) | ast.FunctionDef(name=name):
+                here = f"{inside}.{name}".lstrip(".")
+            case ast.Call():
+                yield inside, last_name(node.func)
+        yield from calls(node, here)
+
+
+def test_calls_are_found_with_their_place() -> None:
+    text = "class A:\n    def f(self):\n        return [x.item() for x in g()]\nprint(1)\n"
+    assert set(calls(ast.parse(text))) == {("A.f", "item"), ("A.f", "g"), ("", "print")}
+
+
+@pytest.mark.parametrize("path", [p for p in FILES if name_of(p).startswith("dreamer/")], ids=name_of)
+def test_the_algorithm_never_waits_for_the_device(path: Path) -> None:
+    """Neither do torch's distributions and its multinomial draw, which check their arguments on the device."""
+    allowed = {("Agent.snapshot", "cpu")}
+    assert not [(place, name) for place, name in calls(parse(path)) if name in WAITING and (place, name) not in allowed]
+    names = {node.attr for node in ast.walk(parse(path)) if isinstance(node, ast.Attribute)}
+    assert not names & {"distributions", "multinomial"}
+
+
+@pytest.mark.parametrize("path", [p for p in FILES if name_of(p).startswith("dreamer/")], ids=name_of)
+def test_the_algorithm_prints_nothing(path: Path) -> None:
+    assert "print" not in {name for _, name in calls(parse(path))}
+
+
+def test_a_record_of_the_replay_stores_no_state_of_the_model() -> None:
+    """So none can be stale: a window begins with the zero state."""
+    assert Step._fields == ("obs", "prev_action", "reward", "is_first", "is_terminal")
