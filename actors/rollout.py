@@ -46,7 +46,7 @@ def play(
     """Plays E games for ever.
 
     `refresh` brings the agent's weights up to date as it sees fit and returns their version, or -1 while there are
-    none: then actions are drawn uniformly from `rng`. `sample=False` takes the most probable action instead of drawing one.
+    none: then actions are drawn uniformly from `rng`. `sample=False` takes the most probable action instead of a draw.
 
     A game that ended is reset by the next tick, whose record of it is a reset: action 0, reward 0, is_first.
     """

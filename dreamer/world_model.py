@@ -103,7 +103,7 @@ class WorldModel(nn.Module):
 
     @torch.no_grad()
     def open_loop(self, batch: Batch, context: int) -> State:
-        """Posterior states of the first `context` steps, then a dream under the batch's own actions: -> State [T, B, ...].
+        """Posterior states of the first `context` steps, then a dream under the batch's actions: -> State [T, B, ...].
 
         Shows what the model knows rather than what it sees: nothing after `context` reaches it but the actions.
         """
