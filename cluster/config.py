@@ -71,7 +71,7 @@ def cpu() -> Config:
     return Config(
         env=breakout(),
         actor=ActorConfig(games=8),
-        replay=ReplayConfig(capacity=500_000, length=16, stride=8, batch=16, prefill=4_000, replay_ratio=8.0),
+        replay=ReplayConfig(capacity=500_000, length=16, stride=8, batch=8, prefill=4_000, replay_ratio=8.0),
         model=ModelConfig(
             cnn_depth=16,
             deter=256,

@@ -12,6 +12,7 @@ from typing import Any
 import ray
 
 from cluster.board import Board, Orders
+from cluster.cli import SPIN
 from cluster.config import Config
 from cluster.messages import Message
 from cluster.roles import ActorRole, LearnerRole, Place, ReplayRole
@@ -186,9 +187,9 @@ class RayRun:
 
     @staticmethod
     def _threads(number: int) -> dict[str, Any]:
-        """Learner and actors share the cores: threads that spin while they wait would triple each other's time."""
+        """Ray would give every process one thread. How long idle threads spin is inherited from us: see cli.SPIN."""
         threads = str(number or os.cpu_count() or 1)
-        return {"runtime_env": {"env_vars": {"OMP_NUM_THREADS": threads, "OMP_WAIT_POLICY": "PASSIVE"}}}
+        return {"runtime_env": {"env_vars": {"OMP_NUM_THREADS": threads, "GOMP_SPINCOUNT": SPIN}}}
 
 
 def train(job: Job, run_log: RunLog, stop: Stop) -> str:
