@@ -6,12 +6,13 @@ outlives a learner that dies.
 
 from __future__ import annotations
 
+import logging
 from typing import Any, NamedTuple
 
 import numpy as np
 import ray
 
-from cluster.messages import Message
+from cluster.messages import Message, Note
 
 
 class Orders(NamedTuple):
@@ -58,3 +59,14 @@ class Board:
         self._orders = orders
         messages, self._messages = self._messages, []
         return messages
+
+
+class NoteHandler(logging.Handler):
+    """Sends warnings of a worker process to the driver, where somebody reads them."""
+
+    def __init__(self, board: Any, role: str) -> None:
+        super().__init__(logging.WARNING)
+        self._board, self._role = board, role
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._board.post.remote(Note(self._role, record.getMessage()))

@@ -8,6 +8,7 @@ import logging
 import sys
 import time
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -46,11 +47,12 @@ EVALUATION_STEPS = 27_000  # policy steps after which an evaluation game is cut 
 def train(arguments: list[str]) -> int:
     """Trains; 0 at a limit, 130 or 143 after a signal, everything saved."""
     options = parse(TrainOptions, arguments, command="train", default=TrainOptions(config=base_config(arguments)))
-    config = with_shorthands(options)
+    config = with_shorthands(options, arguments)
     check(config)
     check_game(config.env)
     device = run_dir.choose_device(config.train.device)
     memory = check_memory(config.replay, run_dir.env_spec(config))
+    trainer = runtime(options.runtime)
     stop = Stop()
     run = open_or_create(options, config)
     found = checkpoint.load_newest(run.checkpoints) if options.resume else None
@@ -62,7 +64,7 @@ def train(arguments: list[str]) -> int:
     for line in greeting(job, options.runtime, device, memory, run_log):
         run_log.say(line)
     try:
-        why = runtime(options.runtime)(job, run_log, stop)
+        why = trainer(job, run_log, stop)
     finally:
         run_log.close()
     run_log.say(f"ended: {why}; update {run_log.update:,}, policy step {run_log.policy_step:,}; saved in {run.path}")
@@ -81,13 +83,21 @@ def base_config(arguments: list[str]) -> Config:
     return fast() if torch.cuda.is_available() else cpu()
 
 
-def with_shorthands(options: TrainOptions) -> Config:
+def with_shorthands(options: TrainOptions, arguments: list[str]) -> Config:
+    """The configuration with --seed and --device in their places and an old game name spelled out."""
     config = options.config
     if options.seed is not None:
         config = replace(config, train=replace(config.train, seed=options.seed))
     if options.device is not None:
         config = replace(config, train=replace(config.train, device=options.device))
-    return replace(config, env=resolve(config.env))
+    env = resolve(config.env)
+    for option, asked, meant in (
+        ("--env.sticky", config.env.sticky, env.sticky),
+        ("--env.frame-skip", config.env.frame_skip, env.frame_skip),
+    ):
+        if value_of(option, arguments) is not None and asked != meant:
+            raise UserError(f"{config.env.id} means {option} {meant:g}: for {asked:g} take --env.id {env.id}")
+    return replace(config, env=env)
 
 
 def open_or_create(options: TrainOptions, config: Config) -> run_dir.Run:
@@ -104,14 +114,15 @@ def runtime(name: str) -> Any:
         from cluster import inline
 
         return inline.train
-    try:
-        from cluster import launch
-    except ImportError as error:
+    missing = [package for package in ("ray", "reverb", "tensorflow") if find_spec(package) is None]
+    if missing:
         version = f"{sys.version_info.major}.{sys.version_info.minor}"
         raise UserError(
-            f"--runtime ray needs ray and dm-reverb ({error}), made for Python 3.11; this is {version}: "
+            f"--runtime ray needs {' and '.join(missing)}, made for Python 3.11; this is {version}: "
             "use `make setup` with Python 3.11, or --runtime inline"
-        ) from error
+        )
+    from cluster import launch
+
     return launch.train
 
 

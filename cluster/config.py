@@ -89,9 +89,11 @@ def cpu() -> Config:
 
 
 def breakout() -> EnvConfig:
-    """The seed's game with a ball that can be seen: score and floor cut away, gray 110 made white, one ball a frame."""
+    """The seed's BreakoutDeterministic-v4 with a ball that can be seen.
+
+    Score and floor are cut away, the ball's gray 110 becomes white, and the last frame alone shows one ball, not two.
+    """
     return EnvConfig(
-        id="BreakoutDeterministic-v4",
         frame_skip=4,
         sticky=0.0,
         max_pool=False,

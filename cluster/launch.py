@@ -15,7 +15,7 @@ from cluster.board import Board, Orders
 from cluster.cli import SPIN
 from cluster.config import Config
 from cluster.messages import Message
-from cluster.roles import ActorRole, LearnerRole, Place, ReplayRole
+from cluster.roles import REPLAY, ActorRole, LearnerRole, Place, ReplayRole
 from cluster.run_dir import choose_device, env_spec
 from cluster.run_log import RunLog
 from cluster.signals import Stop
@@ -79,8 +79,7 @@ class RayRun:
         # Fixed from here on: a restarted server must be found where the old one was.
         port = free_port(config.replay.port)
         self.config = config = replace(config, replay=replace(config.replay, port=port))
-        self.names = {role: f"{role}-{job.run.id}" for role in ("board", "replay")}
-        self.board = Board.options(name=self.names["board"]).remote()
+        self.board = Board.remote()
         self.place = Place(config, job.run, env_spec(config), self.board, f"{config.cluster.host}:{port}")
         self.replay = Worker("replay", self._start_replay)
         self.learner = Worker("learner", self._start_learner)
@@ -117,8 +116,7 @@ class RayRun:
         """Starts again what died. Returns why training is over if the learner has ended by itself."""
         for worker in workers:
             if worker.ref is None and time.monotonic() >= worker.due:
-                self.log.metrics.restarts.labels(role=worker.role.split("-")[0]).inc()
-                worker.launch()
+                self._restart(worker)
         refs = {worker.ref: worker for worker in workers if worker.ref is not None}
         done, _ = ray.wait(list(refs), num_returns=1, timeout=timeout)
         for ref in done:
@@ -126,13 +124,21 @@ class RayRun:
             try:
                 ray.get(ref)
             except ray.exceptions.RayError as error:
-                if wrong := user_error(error):
+                # What is wrong at the first start is the request; later it is what a death has left behind.
+                if worker.incarnation == 0 and (wrong := user_error(error)):
                     raise wrong from error
                 self.log.say(worker.died(error))
                 continue
             if worker is self.learner:
                 return "the learner did its last update"
         return ""
+
+    def _restart(self, worker: Worker) -> None:
+        self.log.metrics.restarts.labels(role=worker.role.split("-")[0]).inc()
+        try:
+            worker.launch()
+        except ValueError as error:  # Ray has not yet noticed that the name is free again
+            self.log.say(worker.died(error))
 
     def _why_end(self, stop: Stop) -> str:
         if stop.signal:
@@ -168,15 +174,13 @@ class RayRun:
             raise RuntimeError(f"{what} did not start: {last_line(error)}") from error
 
     def _start_replay(self, incarnation: int) -> Any:
-        options = {"name": f"{self.names['replay']}-{incarnation}", **self._threads(1)}
-        return ReplayRole.options(**options).remote(self.config, self.job.run, self.place.spec)
+        return ReplayRole.options(name=REPLAY, **self._threads(1)).remote(self.place)
 
     def _start_learner(self, incarnation: int) -> Any:
         train = self.config.train
         gpus = 1 if choose_device(train.device).type == "cuda" else 0
         options = {"num_gpus": gpus, **self._threads(train.threads)}
-        replay = f"{self.names['replay']}-{self.replay.incarnation}"
-        return LearnerRole.options(**options).remote(self.place, replay, self.job.limits.updates)
+        return LearnerRole.options(**options).remote(self.place, self.job.limits.updates)
 
     def _actor_starter(self, index: int) -> Callable[[int], Any]:
         def start(incarnation: int) -> Any:
@@ -195,6 +199,7 @@ class RayRun:
 def train(job: Job, run_log: RunLog, stop: Stop) -> str:
     """Joins or starts Ray, trains, and leaves Ray as it was."""
     start_ray(job.config, namespace=job.run.id)
+    stop.install()
     try:
         return RayRun(job, run_log).train(stop)
     finally:

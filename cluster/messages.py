@@ -36,4 +36,11 @@ class LearnerMessage(NamedTuple):
     checkpoint: str  # file written since the last message, or ""
 
 
-Message = ActorMessage | LearnerMessage
+class Note(NamedTuple):
+    """Something that a person should read."""
+
+    role: str
+    text: str
+
+
+Message = ActorMessage | LearnerMessage | Note

@@ -14,7 +14,7 @@ import torch
 
 from actors.env import make_games
 from actors.rollout import Tick, play
-from cluster.board import Orders
+from cluster.board import NoteHandler, Orders
 from cluster.config import Config, to_json
 from cluster.messages import Message
 from cluster.run_dir import Run, choose_device, make_agent
@@ -23,10 +23,11 @@ from dreamer.types import PolicySnapshot
 from learner import checkpoint
 from learner.loop import learn
 from learner.step import make_optimizers
-from replay import ReplayTimeout, Sample, connect, serve
+from replay import ReplayStats, ReplayTimeout, ReplayUnavailable, Sample, connect, serve
 from replay.experience import EnvSpec
 
 log = logging.getLogger("roles")
+REPLAY = "replay"  # the name under which the replay's process is found, in the Ray namespace of the run
 MESSAGE_SECONDS = 1.0  # between messages to the board
 CALL_SECONDS = 10.0  # that a call to the board may take; after that we go on without an answer
 
@@ -80,9 +81,11 @@ class BoardLink:
 class ReplayRole:
     """Holds the Reverb server; starts from its newest checkpoint."""
 
-    def __init__(self, config: Config, run: Run, spec: EnvSpec) -> None:
-        logging.basicConfig(level=logging.WARNING)
-        self._server = serve(config.replay, spec, directory=run.replay, run_id=run.id, host=config.cluster.host)
+    def __init__(self, place: Place) -> None:
+        logging.getLogger().addHandler(NoteHandler(place.board, "replay"))
+        replay, run = place.config.replay, place.run
+        host = place.config.cluster.host
+        self._server = serve(replay, place.spec, directory=run.replay, run_id=run.id, host=host)
 
     def address(self) -> str:
         return self._server.address
@@ -100,6 +103,7 @@ class ActorRole:
     """Plays E games and writes what happens."""
 
     def __init__(self, place: Place, index: int, incarnation: int, resumed: int) -> None:
+        logging.getLogger().addHandler(NoteHandler(place.board, f"actor-{index}"))
         torch.set_num_threads(place.config.actor.threads)
         self.place, self.index, self.incarnation = place, index, incarnation
         # Neither a restarted actor nor a resumed run plays the same games once more.
@@ -160,11 +164,12 @@ class ActorRole:
 class LearnerRole:
     """Trains, publishes and saves."""
 
-    def __init__(self, place: Place, replay_name: str, updates: int | None) -> None:
+    def __init__(self, place: Place, updates: int | None) -> None:
         config = place.config
+        logging.getLogger().addHandler(NoteHandler(place.board, "learner"))
         if config.train.threads:
             torch.set_num_threads(config.train.threads)
-        self.place, self.replay_name, self.limits = place, replay_name, Limits(updates=updates)
+        self.place, self.limits = place, Limits(updates=updates)
         torch.manual_seed(config.train.seed)
         self.device = choose_device(config.train.device)
         self.agent = make_agent(config, place.spec).to(self.device)
@@ -179,8 +184,8 @@ class LearnerRole:
         self.replay = connect(place.replay_address, config.replay, place.spec, run_id=place.run.id)
         self.saved = ""
 
-    def run(self) -> str:
-        """Trains until the driver says stop or the last update is done; saves; returns the checkpoint's name."""
+    def run(self) -> None:
+        """Trains until the driver says stop or the last update is done, and saves."""
         config = self.place.config.train
         save, draw = Every(config.checkpoint_every), Every(config.image_every)
         if self.tally.update:
@@ -201,7 +206,6 @@ class LearnerRole:
         reports.close()
         self.save()
         self.report(now=True)
-        return self.saved
 
     def samples(self) -> Iterator[Sample]:
         """Batches as they come; while none comes, the driver still hears from us. Ends on the driver's word."""
@@ -225,8 +229,16 @@ class LearnerRole:
 
     def report(self, *, now: bool = False) -> Orders:
         if now or self.look.due():
-            self.link.post(self.tally.message(self.replay.stats(), checkpoint=self.saved))
+            self.link.post(self.tally.message(self.stats(), checkpoint=self.saved))
+            self.saved = ""
         return self.link.orders
+
+    def stats(self) -> ReplayStats | None:
+        """The replay's counts; None while its server is being started again."""
+        try:
+            return self.replay.stats()
+        except ReplayUnavailable:
+            return None
 
     def publish(self) -> None:
         snapshot = self.agent.snapshot(self.tally.update)
@@ -236,7 +248,7 @@ class LearnerRole:
         """Replay first, then the weights. What cannot be saved is said, and training goes on."""
         config = self.place.config
         try:
-            replay = ray.get_actor(self.replay_name)
+            replay = ray.get_actor(REPLAY)
             ray.get(replay.checkpoint.remote(), timeout=120)
         except (ray.exceptions.RayError, ValueError, TimeoutError) as error:
             log.warning("the replay could not be saved now (%s)", type(error).__name__)

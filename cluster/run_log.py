@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections import deque
 from typing import Any
@@ -13,10 +14,11 @@ from tensorboardX import SummaryWriter
 
 from actors.env import resolve
 from cluster.config import Config
-from cluster.messages import ActorMessage, LearnerMessage, Message
+from cluster.messages import ActorMessage, LearnerMessage, Message, Note
 from cluster.metrics import Metrics
 from cluster.run_dir import Run
 
+log = logging.getLogger("run")
 SCORES = 100  # games whose mean is "the score"
 
 
@@ -32,6 +34,8 @@ class RunLog:
             self.address = self.metrics.serve(config.cluster.host, config.cluster.metrics_port)
         self._frame_skip = resolve(config.env).frame_skip
         self._scores: deque[float] = deque(maxlen=SCORES)
+        self._acknowledged: dict[tuple[int, int], int] = {}  # (actor, incarnation) -> policy steps safe in the replay
+        self._acting_version = 0
         self._since_update: tuple[int, int] | None = None  # (update, policy step) when training (re)started
         self._interval = _Interval()
         self._row: dict[str, Any] = {}  # the last row of metrics.jsonl
@@ -50,6 +54,8 @@ class RunLog:
                 self._actor(message)
             case LearnerMessage():
                 self._learner(message)
+            case Note():
+                log.warning("%s: %s", message.role, message.text)
         if self._interval.seconds() >= self.config.train.log_every:
             self.write_row()
         if self._live:
@@ -87,6 +93,8 @@ class RunLog:
         self._interval.played += message.played
         self._interval.actor_seconds += message.seconds
         self._interval.actor_wait += message.wait_seconds
+        self._acknowledged[message.actor, message.incarnation] = message.acknowledged
+        self._acting_version = max(message.policy_version, 0)
         self.metrics.policy_steps.inc(message.played)
         self.metrics.frames.inc(message.played * self._frame_skip)
         self.metrics.actor_wait.labels(on="replay").inc(message.wait_seconds)
@@ -123,6 +131,8 @@ class RunLog:
             "frame": self.policy_step * self._frame_skip,
             "score": self.score(),
             "replay_ratio": self.replay_ratio(),
+            "acknowledged_steps": sum(self._acknowledged.values()),  # by actors started in this process
+            "acting_policy_age": self.update - self._acting_version,  # updates
             **self._interval.row(),
         }
         self._row = row

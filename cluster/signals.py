@@ -12,6 +12,10 @@ class Stop:
 
     def __init__(self) -> None:
         self.signal = 0
+        self.install()
+
+    def install(self) -> None:
+        """Takes the signals; again after anything that takes them for itself, as ray.init does."""
         signal.signal(signal.SIGINT, self._handle)
         signal.signal(signal.SIGTERM, self._handle)
 

@@ -1,0 +1,105 @@
+"""The rollout loop: what it yields, when it acts at random, and that a reset erases the policy's memory."""
+
+from __future__ import annotations
+
+from itertools import islice, pairwise
+
+import numpy as np
+import pytest
+import torch
+
+from actors.config import EnvConfig
+from actors.env import Games, make_games
+from actors.rollout import Tick, play
+from dreamer.agent import Agent
+from dreamer.types import State
+from tests.dreamer.tiny import BEHAVIOR, MODEL
+
+ENV = EnvConfig(id="BreakoutDeterministic-v4", time_limit=30, noop_max=5)
+
+
+@pytest.fixture
+def games() -> Games:
+    return make_games(ENV, num=3, seed=0)
+
+
+def make_agent() -> Agent:
+    torch.manual_seed(0)
+    return Agent(MODEL, BEHAVIOR, channels=1, num_actions=4)
+
+
+def roll(games: Games, agent: Agent, count: int, *, version: int = 0) -> list[Tick]:
+    return list(islice(play(games, agent, refresh=lambda: version, rng=np.random.default_rng(1)), count))
+
+
+def test_every_tick_has_one_record_of_every_game(games: Games) -> None:
+    ticks = roll(games, make_agent(), 70)
+    for tick in ticks:
+        assert tick.step.obs.shape == (3, 64, 64, 1) and tick.is_last.shape == (3,)
+        assert tick.played == 3 - tick.step.is_first.sum()  # a reset is not a policy step
+    assert ticks[0].step.is_first.all()
+    for before, after in pairwise(ticks):
+        np.testing.assert_array_equal(after.step.is_first, before.is_last)
+
+
+def test_an_episode_report_adds_up_raw_rewards_and_steps(games: Games) -> None:
+    ticks = roll(games, make_agent(), 100)
+    for game in range(3):
+        score, length, expected = 0.0, 0, []
+        for tick in ticks:
+            first = tick.step.is_first[game]
+            score, length = (0.0, 0) if first else (score + tick.step.reward[game], length + 1)
+            if tick.is_last[game]:
+                expected.append((score, length))
+        found = [(e.score, e.length) for tick in ticks for e in tick.episodes if e.game == game]
+        assert found == expected and len(found) >= 3
+        assert all(length <= 30 for _, length in found)
+
+
+def test_play_is_random_until_there_are_weights(games: Games, monkeypatch: pytest.MonkeyPatch) -> None:
+    agent = make_agent()
+    monkeypatch.setattr(agent, "policy_step", lambda *a, **k: pytest.fail("the policy was asked"))
+    ticks = roll(games, agent, 40, version=-1)
+    actions = np.concatenate([tick.step.prev_action for tick in ticks[1:]])
+    assert set(actions) == {0, 1, 2, 3}
+    assert all(tick.policy_version == -1 for tick in ticks)
+
+
+def test_new_weights_are_used_at_the_next_step_and_their_version_is_recorded(games: Games) -> None:
+    versions = iter([-1, -1, 7, 7, 9])
+    ticks = list(islice(play(games, make_agent(), refresh=lambda: next(versions), rng=np.random.default_rng(0)), 6))
+    # A tick carries the version of the policy that chose the actions which led to it.
+    assert [tick.policy_version for tick in ticks] == [-1, -1, -1, 7, 7, 9]
+
+
+def test_the_policy_sees_the_record_of_a_reset_as_a_first_one(games: Games, monkeypatch: pytest.MonkeyPatch) -> None:
+    agent = make_agent()
+    observe_step = agent.world.rssm.observe_step
+    seen: list[np.ndarray] = []
+
+    def spy(prev: State, action: torch.Tensor, is_first: torch.Tensor, embed: torch.Tensor):
+        seen.append(is_first.numpy())
+        return observe_step(prev, action, is_first, embed)
+
+    monkeypatch.setattr(agent.world.rssm, "observe_step", spy)
+    ticks = roll(games, agent, 70)
+    np.testing.assert_array_equal(np.array(seen), [tick.step.is_first for tick in ticks[: len(seen)]])
+    assert np.array(seen)[1:].any()
+
+
+def test_the_same_seeds_play_the_same_games() -> None:
+    def run() -> list[Tick]:
+        agent = make_agent()
+        return roll(make_games(ENV, num=2, seed=3), agent, 60)
+
+    for a, b in zip(run(), run(), strict=True):
+        for x, y in zip(a.step, b.step, strict=True):
+            np.testing.assert_array_equal(x, y)
+
+
+def test_taking_the_most_probable_action_draws_nothing_of_the_action(games: Games) -> None:
+    agent = make_agent()
+    with torch.no_grad():
+        agent.behavior.actor.out.bias.copy_(torch.tensor([0.0, 50.0, 0.0, 0.0]))
+    ticks = list(islice(play(games, agent, refresh=lambda: 0, sample=False, rng=np.random.default_rng(0)), 20))
+    assert all((t.step.prev_action[~t.step.is_first] == 1).all() for t in ticks)

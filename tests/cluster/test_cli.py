@@ -1,0 +1,198 @@
+"""Bad input gets one clear line and exit code 2, and nothing is lost or left behind."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from cluster import commands, config
+from cluster.cli import main
+from tests.cluster.tiny import train_options
+
+INLINE = ("--runtime", "inline")
+
+
+@pytest.fixture(autouse=True)
+def signals_as_before() -> Iterator[None]:
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """Runs the command line; asserts exit code 2 and a single line on stderr, which is returned."""
+    code = main(list(arguments))
+    out, err = capsys.readouterr()
+    assert code == 2, err
+    assert out == ""
+    lines = [line for line in err.splitlines() if line.strip()]
+    assert len(lines) == 1 and lines[0].startswith("error: "), err
+    return lines[0]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("cli") / "run"
+    assert main(train_options(path, *INLINE, "--updates", "2")) == 0
+    return path
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--replay.batsh", "3"], "did you mean --replay.batch"),
+        (["--replay.batch", "many"], "invalid literal"),
+        (["--preset", "papper"], "paper, fast, cpu"),
+        (["--env.id", "ALE/Breakuot-v5"], "ALE/Breakout-v5"),
+        (["--env.id", "CartPole-v1"], "not a picture"),
+        (["--env.import-module", "no_such_games"], "cannot be imported"),
+        (["--env.id", "BreakoutDeterministic-v4", "--env.sticky", "0.25"], "take --env.id ALE/Breakout-v5"),
+        (["--env.size", "84"], "env.size must be 64"),
+        (["--env.crop", "200", "200", "0", "0"], "leaves nothing"),
+        (["--replay.capacity", "2000000000"], "lower --replay.capacity to"),
+        (["--replay.prefill", "30000"], "must not exceed replay.capacity"),
+        (["--replay.stride", "6"], "at most half of replay.length"),
+        (["--replay.replay-ratio", "0"], "must be positive"),
+        (["--train.precision", "float16"], "float32 or bfloat16"),
+        (["--train.model-lr", "0"], "must be positive"),
+        (["--behavior.name", "cem"], "actor_critic"),
+        (["--runtime", "slurm"], "--runtime"),
+        (["--resume"], "needs --run-dir"),
+        (["--minutes"], "--minutes"),
+    ],
+)
+def test_a_wrong_request_is_refused(
+    options: list[str], words: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    run_dir = tmp_path / "run"
+    place = [] if options == ["--resume"] else ["--run-dir", str(run_dir)]
+    base = [word for word in train_options(run_dir, *INLINE) if word not in ("--run-dir", str(run_dir))]
+    assert words in refused(capsys, *base, *place, *options)
+    assert not run_dir.exists()
+
+
+def test_a_gpu_that_is_asked_for_and_absent_is_an_error(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    line = refused(capsys, *train_options(tmp_path / "run", *INLINE, "--device", "cuda"))
+    assert "no CUDA device" in line and "--device cpu" in line
+    assert not (tmp_path / "run").exists()
+
+
+def test_ports_in_use(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        line = refused(capsys, *train_options(tmp_path / "run", *INLINE, "--cluster.metrics-port", port))
+        assert f"port {port} for metrics is in use" in line
+
+
+def test_a_run_directory_that_holds_a_run_is_left_alone(capsys: pytest.CaptureFixture[str], run: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
+    assert "add --resume" in refused(capsys, *train_options(run, *INLINE))
+    assert before == {path: path.stat().st_mtime_ns for path in run.rglob("*")}
+
+
+def test_a_directory_of_somebody_else_is_left_alone(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("precious")
+    assert "not empty" in refused(capsys, *train_options(tmp_path, *INLINE))
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_a_place_that_cannot_be_written(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    assert "cannot write" in refused(capsys, *train_options(tmp_path / "file" / "run", *INLINE))
+
+
+def test_resuming_what_is_not_there(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert "holds no run" in refused(capsys, *train_options(tmp_path / "no", *INLINE, "--resume"))
+
+
+def test_resuming_with_another_network(capsys: pytest.CaptureFixture[str], run: Path) -> None:
+    line = refused_with_warnings(capsys, *train_options(run, *INLINE, "--resume", "--model.deter", "24"))
+    assert "another network" in line
+
+
+def refused_with_warnings(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    assert main(list(arguments)) == 2
+    return capsys.readouterr().err.strip().splitlines()[-1]
+
+
+def test_commands_that_need_a_trained_run(capsys: pytest.CaptureFixture[str], run: Path, tmp_path: Path) -> None:
+    gif = str(tmp_path / "x.gif")
+    assert "holds no run" in refused(capsys, "evaluate", str(tmp_path))
+    assert "no run" in refused(capsys, "record", str(tmp_path), "--out", gif)
+    assert ".gif or .mp4" in refused(capsys, "record", str(run), "--out", str(tmp_path / "x.avi"))
+    assert "there is no checkpoint" in refused(capsys, "evaluate", str(run), "--checkpoint", str(tmp_path / "no.pt"))
+    assert "at least 1" in refused(capsys, "evaluate", str(run), "--episodes", "0")
+    assert "there is no command" in refused(capsys, "trian")
+
+
+def test_only_damaged_checkpoints(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    assert main(train_options(path, *INLINE, "--updates", "2")) == 0
+    for file in (path / "checkpoints").glob("*.pt"):
+        file.write_bytes(file.read_bytes()[:100])
+    capsys.readouterr()
+    assert main(["evaluate", str(path)]) == 2
+    assert "none of the 1 checkpoints" in capsys.readouterr().err
+
+
+def test_evaluate_prints_one_json_document(capsys: pytest.CaptureFixture[str], run: Path) -> None:
+    assert main(["evaluate", str(run), "--episodes", "2", "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert set(result) == {"scores", "mean", "std", "min", "max", "lengths", "frames", "checkpoint", "random"}
+    assert len(result["scores"]) == 2 and result["frames"] == 4 * sum(result["lengths"])
+    assert result["checkpoint"]["update"] == 2
+
+
+@pytest.mark.parametrize("kind", ["play", "reconstruct", "dream"])
+def test_record_writes_a_video(capsys: pytest.CaptureFixture[str], run: Path, tmp_path: Path, kind: str) -> None:
+    out = tmp_path / f"{kind}.mp4"
+    assert main(["record", str(run), "--kind", kind, "--out", str(out), "--steps", "20"]) == 0
+    assert out.stat().st_size > 1000
+
+
+def test_params_of_paper_are_the_official_counts(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["params", "--preset", "paper", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {
+        "encoder": 1549776,
+        "decoder": 10497553,
+        "rssm": 5656448,
+        "reward": 1131601,
+        "discount": 1131601,
+        "actor": 1132804,
+        "critic": 1131601,
+        "world_model": 19966979,
+        "total": 22231384,
+    }
+
+
+@pytest.mark.parametrize("name", sorted(config.PRESETS))
+def test_a_preset_survives_json_and_shows_every_source(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    chosen = config.preset(name)
+    config.check(chosen)
+    assert config.from_json(json.loads(json.dumps(config.to_json(chosen)))) == chosen
+    assert main(["config", "--preset", name]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == len(config.flat(chosen))
+    assert all(";" in line for line in lines)
+
+
+def test_changed_values_are_named_one_by_one() -> None:
+    assert "replay.replay_ratio: 50.0 -> 8.0" in config.changes(config.paper(), config.cpu())
+    assert config.changes(config.cpu(), config.cpu()) == []
+
+
+def test_doctor_checks_this_machine(capsys: pytest.CaptureFixture[str]) -> None:
+    code = commands.doctor(["--json"])
+    found = {check["name"]: check for check in json.loads(capsys.readouterr().out)}
+    assert found["game"]["ok"] and found["torch"]["ok"]
+    assert code == (0 if all(check["ok"] for check in found.values()) else 1)
+    assert all(check["mend"] for check in found.values() if not check["ok"])

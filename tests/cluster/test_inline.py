@@ -1,0 +1,130 @@
+"""End to end in one process: real Breakout, real nets, the real command line."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from cluster import load_agent
+from learner import checkpoint
+from tests.cluster.tiny import ROOT, finish, rows, start, train_options, update_of, wait_for
+
+INLINE = ("--runtime", "inline")
+CLOCK = {"time", "updates_per_second", "policy_steps_per_second", "learner_wait", "actor_wait"}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of 40 updates."""
+    path = tmp_path_factory.mktemp("inline") / "run"
+    code, out, err = finish(start(*train_options(path, *INLINE, "--updates", "40", "--train.image-every", "1")))
+    assert code == 0, err
+    assert out == ""
+    return path
+
+
+def test_a_run_leaves_its_files(run: Path) -> None:
+    for name in ("config.json", "metrics.jsonl", "episodes.jsonl", "log.txt", "checkpoints/latest", "videos"):
+        assert (run / name).exists(), name
+    assert list((run / "tensorboard").glob("events*"))
+    row = rows(run / "metrics.jsonl")[-1]
+    assert row["update"] == 40 and row["frame"] == 4 * row["policy_step"]
+    losses = {"model_loss", "image_loss", "kl", "actor_loss", "critic_loss", "model_grad", "actor_entropy"}
+    assert losses <= {name for row in rows(run / "metrics.jsonl") for name in row}
+    episodes = rows(run / "episodes.jsonl")
+    assert episodes and all(0 < e["length"] <= 60 and e["score"] >= 0 for e in episodes)
+
+
+def test_the_replay_ratio_is_exact(run: Path) -> None:
+    found = checkpoint.load_newest(run / "checkpoints")
+    # One update of 4 x 8 steps per 4 policy steps at ratio 8, after the prefill of 100. At most one turn of the loop
+    # off: a window is stored per 4 steps, and two games step together.
+    assert found is not None
+    assert abs((found.policy_step - 100) * 8 / (4 * 8) - found.update) <= 4
+
+
+def test_the_agent_can_be_loaded_and_plays(run: Path) -> None:
+    agent = load_agent(run)
+    obs = torch.zeros(3, 64, 64, 1, dtype=torch.uint8)
+    action, _ = agent.policy_step(
+        agent.initial(3), obs, torch.zeros(3, dtype=torch.int64), torch.ones(3, dtype=torch.bool), sample=True
+    )
+    assert action.shape == (3,) and action.max() < 4
+
+
+def test_one_seed_gives_one_run_bit_for_bit(tmp_path: Path) -> None:
+    paths = [tmp_path / "a", tmp_path / "b", tmp_path / "other seed"]
+    for path, seed in zip(paths, "112", strict=True):
+        code, _, err = finish(start(*train_options(path, *INLINE, "--updates", "25", "--seed", seed)))
+        assert code == 0, err
+    agents = [checkpoint.load_newest(path / "checkpoints") for path in paths]
+    same, other = agents[1], agents[2]
+    assert agents[0] and same and other
+    assert agents[0].policy_step == same.policy_step
+    for key, value in agents[0].agent.items():
+        assert torch.equal(value, same.agent[key]), key
+    assert any(not torch.equal(value, other.agent[key]) for key, value in agents[0].agent.items())
+    played = [[(e["score"], e["length"], e["game"]) for e in rows(path / "episodes.jsonl")] for path in paths]
+    assert played[0] == played[1] != played[2]
+
+
+def test_a_resumed_run_counts_on_without_a_burst(tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    assert finish(start(*train_options(path, *INLINE, "--updates", "20")))[0] == 0
+    before = checkpoint.load_newest(path / "checkpoints")
+    code, _, err = finish(
+        start(*train_options(path, *INLINE, "--resume", "--steps", str(before.policy_step + 60), "--replay.batch", "8"))
+    )
+    assert code == 0, err
+    assert "replay.batch: 4 -> 8" in err and "replay.length" not in err  # every changed key is named, no other
+    after = checkpoint.load_newest(path / "checkpoints")
+    assert after.policy_step >= before.policy_step + 60
+    # 60 steps at ratio 8 with batches of 8 x 8 make 7.5 updates; a burst would make many more.
+    assert 3 <= after.update - before.update <= 11
+
+
+def test_the_first_signal_saves_and_ends(tmp_path: Path) -> None:
+    for number, code in ((signal.SIGTERM, 143), (signal.SIGINT, 130)):
+        path = tmp_path / str(code)
+        process = start(*train_options(path, *INLINE))
+        wait_for("updates", lambda path=path: update_of(path) > 5)
+        process.send_signal(number)
+        assert finish(process)[0] == code
+        found = checkpoint.load_newest(path / "checkpoints")
+        assert found is not None and found.update >= 5
+
+
+def test_a_killed_run_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    process = start(*train_options(path, *INLINE, "--train.checkpoint-every", "1"))
+    wait_for("a checkpoint", lambda: (path / "checkpoints" / "latest").exists())
+    process.kill()
+    finish(process)
+    before = checkpoint.load_newest(path / "checkpoints")
+    code, _, err = finish(start(*train_options(path, *INLINE, "--resume", "--updates", str(before.update + 10))))
+    assert code == 0, err
+    assert "starts empty" not in err  # the replay came back with the weights
+    assert checkpoint.load_newest(path / "checkpoints").update == before.update + 10
+
+
+def test_it_runs_where_ray_reverb_and_tensorflow_are_not_installed(tmp_path: Path) -> None:
+    program = """
+import sys
+sys.modules |= {"ray": None, "reverb": None, "tensorflow": None}  # an import of them fails as if they were absent
+from cluster.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+    base = [sys.executable, "-c", program]
+    inline = subprocess.run(
+        [*base, *train_options(tmp_path / "run", *INLINE, "--updates", "3")], cwd=ROOT, capture_output=True, text=True
+    )
+    assert inline.returncode == 0, inline.stderr
+    with_ray = subprocess.run([*base, *train_options(tmp_path / "ray")], cwd=ROOT, capture_output=True, text=True)
+    assert with_ray.returncode == 2
+    assert with_ray.stderr.startswith("error: --runtime ray needs ray") and "--runtime inline" in with_ray.stderr
+    assert not (tmp_path / "ray").exists()

@@ -1,0 +1,137 @@
+"""End to end on real Ray with a real Reverb server, and what is left of it when processes die."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from learner import checkpoint
+from tests.cluster.tiny import finish, rows, start, train_options, update_of, wait_for
+
+pytestmark = [pytest.mark.ray, pytest.mark.reverb]
+SAVE_OFTEN = ("--train.checkpoint-every", "2")
+
+
+@pytest.fixture
+def processes() -> Iterator[list[subprocess.Popen[str]]]:
+    """Whatever a test starts here is ended with all its children."""
+    started: list[subprocess.Popen[str]] = []
+    yield started
+    for process in started:
+        if process.poll() is None:
+            for child in psutil.Process(process.pid).children(recursive=True):
+                child.kill()
+            process.kill()
+            process.communicate()
+
+
+def find_role(driver: subprocess.Popen[str], role: str) -> psutil.Process | None:
+    """The Ray process that plays `role` under this driver."""
+    for child in psutil.Process(driver.pid).children(recursive=True):
+        try:
+            if f"ray::{role}" in " ".join(child.cmdline()):
+                return child
+        except psutil.Error:
+            continue
+    return None
+
+
+def kill_role(driver: subprocess.Popen[str], role: str) -> None:
+    process = wait_for(f"a process of {role}", lambda: find_role(driver, role))
+    process.kill()
+    process.wait(10)
+
+
+def policy_step_of(run: Path) -> int:
+    found = rows(run / "metrics.jsonl")
+    return found[-1]["policy_step"] if found else 0
+
+
+def test_training_survives_the_death_of_each_process_and_resumes(
+    tmp_path: Path, processes: list[subprocess.Popen[str]]
+) -> None:
+    run = tmp_path / "run"
+    driver = start(*train_options(run, *SAVE_OFTEN))
+    processes.append(driver)
+    wait_for("updates", lambda: update_of(run) > 20)
+
+    kill_role(driver, "ActorRole")
+    steps, updates = policy_step_of(run), update_of(run)
+    wait_for("a new actor", lambda: policy_step_of(run) > steps + 100)
+    assert update_of(run) > updates
+
+    wait_for("a checkpoint", lambda: (run / "checkpoints" / "latest").exists())
+    kill_role(driver, "ReplayRole")
+    updates = update_of(run)
+    # Batches that were fetched already are a few updates; many more need the new server.
+    wait_for("updates from a new replay server", lambda: update_of(run) > updates + 30)
+
+    kill_role(driver, "LearnerRole")
+    saved = checkpoint.load_newest(run / "checkpoints")
+    assert saved is not None
+    died = time.time()
+    wait_for("a new learner", lambda: any(r["time"] > died + 2 and r["updates_per_second"] > 0 for r in metrics(run)))
+    assert update_of(run) >= saved.update
+
+    driver.send_signal(signal.SIGTERM)
+    code, _, err = finish(driver)
+    assert code == 143, err
+    for role in ("actor-0", "replay", "learner"):
+        assert f"{role} died" in err, err
+    before = checkpoint.load_newest(run / "checkpoints")
+    assert before is not None and before.update >= saved.update
+    assert before.policy_step == policy_step_of(run)  # the last checkpoint knows every step that was played
+
+    driver = start(*train_options(run, "--resume", "--updates", str(before.update + 10)))
+    processes.append(driver)
+    code, _, err = finish(driver)
+    assert code == 0, err
+    assert f"going on from {before.path.name}" in err
+    after = checkpoint.load_newest(run / "checkpoints")
+    assert after is not None and after.update == before.update + 10
+    # Ten updates at ratio 8 stand for 40 policy steps; the limiter lets the actors run ahead by its error buffer.
+    assert 0 <= after.policy_step - before.policy_step < 400
+
+
+def metrics(run: Path) -> list[dict]:
+    return rows(run / "metrics.jsonl")
+
+
+def test_a_killed_driver_takes_everything_with_it_and_the_run_resumes(
+    tmp_path: Path, processes: list[subprocess.Popen[str]]
+) -> None:
+    run = tmp_path / "run"
+    driver = start(*train_options(run, *SAVE_OFTEN))
+    processes.append(driver)
+    wait_for("a checkpoint", lambda: (run / "checkpoints" / "latest").exists() and update_of(run) > 20)
+    children = psutil.Process(driver.pid).children(recursive=True)
+    driver.kill()
+    driver.communicate()
+    _, alive = psutil.wait_procs(children, timeout=30)
+    assert not alive
+
+    before = checkpoint.load_newest(run / "checkpoints")
+    assert before is not None
+    driver = start(*train_options(run, "--resume", "--updates", str(before.update + 5)))
+    processes.append(driver)
+    code, _, err = finish(driver)
+    assert code == 0, err
+    after = checkpoint.load_newest(run / "checkpoints")
+    assert after is not None
+    assert after.update == before.update + 5 and after.policy_step >= before.policy_step
+
+
+def test_what_is_wrong_on_the_server_is_the_users_to_mend(tmp_path: Path) -> None:
+    """A replay port that is taken: one line, exit code 2, and the port's owner is not disturbed."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        code, _, err = finish(start(*train_options(tmp_path / "run", "--replay.port", port)))
+    assert code == 2, err
+    assert f"error: port {port} is in use" in err

@@ -1,0 +1,99 @@
+"""The run's records: policy steps, frames and updates are told apart, and the ratio and the waiting are right."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from prometheus_client import generate_latest
+from rich.console import Console
+
+from actors.rollout import EpisodeReport
+from cluster import run_dir
+from cluster.config import Config, cpu
+from cluster.messages import ActorMessage, LearnerMessage
+from cluster.run_log import RunLog, who_waits
+from replay import ReplayStats
+from tests.cluster.tiny import rows
+
+
+def make_config() -> Config:
+    config = cpu()
+    return replace(config, train=replace(config.train, log_every=1e9), cluster=replace(config.cluster, metrics_port=-1))
+
+
+def actor(played: int, *, seconds: float = 1.0, wait: float = 0.0, scores: tuple[float, ...] = ()) -> ActorMessage:
+    episodes = [EpisodeReport(0, score, 100, 3, 5.0) for score in scores]
+    return ActorMessage(0, 0, played, episodes, 3, seconds, wait, played)
+
+
+def learner(update: int, updates: int, *, wait: float = 0.0, **metrics: float) -> LearnerMessage:
+    return LearnerMessage(update, updates, metrics, 1.0, wait, ReplayStats(500, 60, 70, 80, 9000), {}, "")
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> RunLog:
+    config = make_config()
+    return RunLog(config, run_dir.create(tmp_path / "run", config), Console(file=io.StringIO()))
+
+
+def test_frames_are_policy_steps_times_frame_skip_and_random_play_counts(log: RunLog, tmp_path: Path) -> None:
+    log.handle(actor(4000))
+    log.handle(learner(0, 0))
+    log.handle(actor(1600))
+    log.handle(learner(100, 100, model_loss=2.0))
+    log.write_row()
+    (row,) = rows(tmp_path / "run" / "metrics.jsonl")
+    assert (row["policy_step"], row["frame"], row["update"]) == (5600, 22400, 100)
+    text = generate_latest(log.metrics.registry).decode()
+    assert "dreamer_actor_policy_steps_total 5600.0" in text
+    assert "dreamer_actor_frames_total 22400.0" in text
+    assert "dreamer_learner_updates_total 100.0" in text
+
+
+def test_the_replay_ratio_counts_from_the_first_update(log: RunLog) -> None:
+    log.handle(actor(4000))
+    assert log.replay_ratio() is None
+    log.handle(learner(1, 1))
+    log.handle(actor(1600))
+    log.handle(learner(101, 100))
+    # 101 updates of 8 x 16 steps on 1600 played steps.
+    assert log.replay_ratio() == pytest.approx(101 * 128 / 1600)
+
+
+def test_a_learner_that_falls_back_to_its_checkpoint_does_not_spoil_the_ratio(log: RunLog) -> None:
+    log.handle(learner(1, 1))
+    log.handle(actor(1600))
+    log.handle(learner(100, 99))
+    log.handle(learner(60, 10))
+    assert log.update == 60
+    log.handle(actor(160))
+    assert log.replay_ratio() == pytest.approx(10 * 128 / 160)
+
+
+def test_metrics_are_means_over_updates_and_waits_are_shares(log: RunLog, tmp_path: Path) -> None:
+    log.handle(learner(1, 1, wait=0.5, kl=1.0))
+    log.handle(learner(4, 3, wait=0.1, kl=5.0))
+    log.handle(actor(10, seconds=2.0, wait=1.5))
+    log.write_row()
+    (row,) = rows(tmp_path / "run" / "metrics.jsonl")
+    assert row["kl"] == pytest.approx(4.0)
+    assert row["learner_wait"] == pytest.approx(0.3)
+    assert row["actor_wait"] == pytest.approx(0.75)
+
+
+def test_the_score_is_that_of_the_last_hundred_games(log: RunLog, tmp_path: Path) -> None:
+    log.handle(actor(10, scores=(1000.0,)))
+    log.handle(actor(10, scores=(2.0,) * 99 + (7.0,)))
+    assert log.score() == pytest.approx((99 * 2 + 7) / 100)
+    log.close()
+    episodes = rows(tmp_path / "run" / "episodes.jsonl")
+    assert len(episodes) == 101
+    assert {"time", "actor", "policy_step", "score", "length", "policy_version"} <= set(episodes[0])
+
+
+def test_the_bottleneck_is_named() -> None:
+    assert who_waits(0.62, 0.1) == "learner waits for actors 62%"
+    assert who_waits(0.1, 0.9) == "actors wait for learner 90%"

@@ -1,0 +1,136 @@
+"""Checkpoints: bit-equal resume, whole or not at all, and the one before when the newest is damaged."""
+
+from __future__ import annotations
+
+import errno
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from dreamer.agent import Agent
+from learner import checkpoint
+from learner.checkpoint import Progress
+from learner.config import TrainConfig
+from learner.step import Optimizers, make_grad_steps, make_optimizers, train_step
+from replay.config import UserError
+from tests.dreamer.tiny import MODEL, make_agent, random_batch
+
+CONFIG = TrainConfig()
+
+
+def make_learner() -> tuple[Agent, Optimizers]:
+    agent = make_agent()
+    return agent, make_optimizers(agent, CONFIG)
+
+
+def train(agent: Agent, optimizers: Optimizers, updates: int) -> list[float]:
+    batch = fixed_batch()
+    steps = make_grad_steps(optimizers, clip=100)
+    return [train_step(agent, steps, batch, precision="float32")["model_loss"].item() for _ in range(updates)]
+
+
+def fixed_batch():
+    with torch.random.fork_rng():
+        torch.manual_seed(99)
+        return random_batch()
+
+
+def save(folder: Path, agent: Agent, optimizers: Optimizers, update: int, **options) -> Path:
+    return checkpoint.save(folder, agent, optimizers, config={"a": 1}, progress=Progress(update, 4 * update), **options)
+
+
+def test_training_goes_on_bit_for_bit_after_a_resume(tmp_path: Path) -> None:
+    agent, optimizers = make_learner()
+    rng = np.random.default_rng(3)
+    train(agent, optimizers, 3)
+    rng.random(5)
+    save(tmp_path, agent, optimizers, 3, rng=rng)
+    expected, draws = train(agent, optimizers, 4), rng.random(3)
+
+    torch.manual_seed(12345)
+    other, other_optimizers = make_learner()
+    other_rng = np.random.default_rng(0)
+    found = checkpoint.load_newest(tmp_path)
+    assert found is not None and (found.update, found.policy_step, found.config) == (3, 12, {"a": 1})
+    checkpoint.restore(found, other, other_optimizers, other_rng)
+    assert train(other, other_optimizers, 4) == expected
+    np.testing.assert_array_equal(other_rng.random(3), draws)
+    for key, value in agent.state_dict().items():
+        assert torch.equal(value, other.state_dict()[key]), key
+
+
+def test_only_the_newest_are_kept_and_latest_names_the_newest(tmp_path: Path) -> None:
+    agent, optimizers = make_learner()
+    for update in (10, 20, 30):
+        save(tmp_path, agent, optimizers, update, keep=2)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "latest",
+        "update-000000020.pt",
+        "update-000000030.pt",
+    ]
+    assert (tmp_path / "latest").read_text() == "update-000000030.pt"
+
+
+@pytest.mark.parametrize("damage", [b"", b"not a checkpoint", None])
+def test_a_damaged_checkpoint_is_passed_over_and_that_is_said(
+    tmp_path: Path, damage: bytes | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    agent, optimizers = make_learner()
+    save(tmp_path, agent, optimizers, 10)
+    newest = save(tmp_path, agent, optimizers, 20)
+    newest.write_bytes(newest.read_bytes()[: newest.stat().st_size // 2] if damage is None else damage)
+    with caplog.at_level(logging.WARNING):
+        found = checkpoint.load_newest(tmp_path)
+    assert found is not None and found.update == 10
+    assert "damaged" in caplog.text and "the one before" in caplog.text
+
+
+def test_nothing_readable_is_an_error_and_nothing_at_all_is_none(tmp_path: Path) -> None:
+    assert checkpoint.load_newest(tmp_path) is None
+    (tmp_path / "update-000000001.pt").write_bytes(b"rubbish")
+    with pytest.raises(UserError, match="none of the 1 checkpoints"):
+        checkpoint.load_newest(tmp_path)
+    with pytest.raises(UserError, match="there is no checkpoint"):
+        checkpoint.load(tmp_path / "update-000000002.pt")
+
+
+def test_a_foreign_file_is_refused_without_running_its_code(tmp_path: Path) -> None:
+    marker = tmp_path / "executed"
+
+    class Evil:
+        def __reduce__(self):
+            return (Path.touch, (marker,))
+
+    path = tmp_path / "update-000000001.pt"
+    torch.save({"format": 1, "agent": Evil()}, path)
+    with pytest.raises(UserError, match="not one of ours"):
+        checkpoint.load(path)
+    assert not marker.exists()
+
+
+def test_another_network_is_named(tmp_path: Path) -> None:
+    path = save(tmp_path, *make_learner(), 1)
+    other = make_agent(model=replace(MODEL, deter=MODEL.deter + 1))
+    with pytest.raises(UserError, match="another network"):
+        checkpoint.restore(checkpoint.load(path), other)
+
+
+def test_a_full_disk_leaves_the_older_checkpoint_and_no_rubbish(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agent, optimizers = make_learner()
+    save(tmp_path, agent, optimizers, 10)
+
+    def full(content, file) -> None:
+        file.write(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(OSError, match="No space left"):
+        save(tmp_path, agent, optimizers, 20)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["latest", "update-000000010.pt"]
+    assert checkpoint.load_newest(tmp_path).update == 10

@@ -1,0 +1,52 @@
+"""The learner's loop and the one transposition."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from learner.config import TrainConfig
+from learner.feed import to_batch
+from learner.loop import learn
+from learner.step import make_optimizers
+from replay import Sample, Sequences
+from tests.dreamer.tiny import make_agent
+
+CONFIG = TrainConfig()
+
+
+def make_sample(version: int, batch: int = 3, time: int = 5) -> Sample:
+    rng = np.random.default_rng(version + 1)
+    sequences = Sequences(
+        obs=rng.integers(0, 256, (batch, time, 64, 64, 1), np.uint8),
+        prev_action=rng.integers(0, 3, (batch, time), np.int32),
+        reward=rng.random((batch, time), np.float32),
+        is_first=np.eye(1, time, dtype=bool).repeat(batch, 0),
+        is_terminal=np.zeros((batch, time), bool),
+    )
+    return Sample(sequences, np.full(batch, version, np.int64))
+
+
+def test_windows_become_time_major_tensors_that_share_nothing() -> None:
+    sequences = make_sample(0).sequences
+    sequences.obs.flags.writeable = False
+    batch = to_batch(sequences, "cpu")
+    assert batch.obs.shape == (5, 3, 64, 64, 1) and batch.obs.dtype == torch.uint8
+    assert batch.prev_action.dtype == torch.int64 and batch.is_first.dtype == torch.bool
+    for ours, theirs in zip(batch, sequences, strict=True):
+        np.testing.assert_array_equal(ours.numpy().swapaxes(0, 1), theirs)
+    before = sequences.reward.copy()
+    batch.reward.fill_(9)
+    np.testing.assert_array_equal(sequences.reward, before)
+
+
+def test_one_report_per_sample_counting_on() -> None:
+    agent = make_agent()
+    samples = [make_sample(-1), make_sample(98), make_sample(100)]
+    reports = list(
+        learn(agent, make_optimizers(agent, CONFIG), samples, CONFIG, device=torch.device("cpu"), update=100)
+    )
+    assert [r.update for r in reports] == [101, 102, 103]
+    # Random play counts as the policy of update 0.
+    assert [r.policy_age for r in reports] == [100.0, 3.0, 2.0]
+    assert all(torch.isfinite(value) for report in reports for value in report.metrics.values())
