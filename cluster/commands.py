@@ -54,8 +54,7 @@ def train(arguments: list[str]) -> int:
     memory = check_memory(config.replay, run_dir.env_spec(config))
     trainer = runtime(options.runtime)
     stop = Stop()
-    run = open_or_create(options, config)
-    found = checkpoint.load_newest(run.checkpoints) if options.resume else None
+    run, found = open_or_create(options, config)
     log_to_file(run.path / "log.txt")
     console = Console(stderr=True)
     progress = {"policy_step": found.policy_step, "update": found.update} if found else {}
@@ -100,12 +99,18 @@ def with_shorthands(options: TrainOptions, arguments: list[str]) -> Config:
     return replace(config, env=env)
 
 
-def open_or_create(options: TrainOptions, config: Config) -> run_dir.Run:
+def open_or_create(options: TrainOptions, config: Config) -> tuple[run_dir.Run, checkpoint.Checkpoint | None]:
+    """The run directory, and on resume the checkpoint to go on from; a config that does not fit it changes nothing."""
     if not options.resume:
-        return run_dir.create(options.run_dir, config)
+        return run_dir.create(options.run_dir, config), None
     if options.run_dir is None:
         raise UserError("--resume needs --run-dir: which run is to go on?")
-    return run_dir.resume(options.run_dir, config)
+    run, old = run_dir.open_run(options.run_dir)
+    found = checkpoint.load_newest(run.checkpoints)
+    if found:
+        checkpoint.restore(found, run_dir.make_agent(config, run_dir.env_spec(config)))
+    run_dir.change_config(run, old, config)
+    return run, found
 
 
 def runtime(name: str) -> Any:

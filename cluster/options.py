@@ -116,10 +116,11 @@ def unknown_option(word: str, kind: type[Any], command: str) -> str:
 
 
 def value_of(option: str, arguments: list[str]) -> str | None:
-    """What stands behind an option, before the others can be understood (they depend on the preset)."""
+    """What stands behind an option (its last use counts), before the others can be understood."""
+    value = None
     for word, following in zip(arguments, [*arguments[1:], None], strict=True):
         if word == option:
-            return following
-        if word.startswith(f"{option}="):
-            return word.removeprefix(f"{option}=")
-    return None
+            value = following
+        elif word.startswith(f"{option}="):
+            value = word.removeprefix(f"{option}=")
+    return value

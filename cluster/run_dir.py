@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import time
 import uuid
 from pathlib import Path
@@ -78,15 +77,14 @@ def open_run(path: Path) -> tuple[Run, Config]:
         raise UserError(f"{path}/config.json is damaged: {error}") from error
 
 
-def resume(path: Path, config: Config) -> Run:
-    """Opens a run to go on with it under `config`; says key by key what changed."""
-    run, old = open_run(path)
-    if not os.access(path, os.W_OK):
-        raise UserError(f"cannot write to {path}: choose another directory or mend its permissions")
-    for change in changes(old, config):
+def change_config(run: Run, old: Config, new: Config) -> None:
+    """Replaces a run's configuration; says key by key what changed."""
+    for change in changes(old, new):
         log.warning("changed since this run began: %s", change)
-    write_config(run, config)
-    return run
+    try:
+        write_config(run, new)
+    except OSError as error:
+        raise UserError(f"cannot write to {run.path} ({error.strerror}): mend its permissions or free space") from error
 
 
 def make_agent(config: Config, spec: EnvSpec) -> Agent:

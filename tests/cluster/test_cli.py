@@ -115,13 +115,9 @@ def test_resuming_what_is_not_there(capsys: pytest.CaptureFixture[str], tmp_path
 
 
 def test_resuming_with_another_network(capsys: pytest.CaptureFixture[str], run: Path) -> None:
-    line = refused_with_warnings(capsys, *train_options(run, *INLINE, "--resume", "--model.deter", "24"))
-    assert "another network" in line
-
-
-def refused_with_warnings(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
-    assert main(list(arguments)) == 2
-    return capsys.readouterr().err.strip().splitlines()[-1]
+    before = (run / "config.json").read_text()
+    assert "another network" in refused(capsys, *train_options(run, *INLINE, "--resume", "--model.deter", "24"))
+    assert (run / "config.json").read_text() == before
 
 
 def test_commands_that_need_a_trained_run(capsys: pytest.CaptureFixture[str], run: Path, tmp_path: Path) -> None:
