@@ -29,7 +29,9 @@ USAGE = """usage: dreamer COMMAND [options]     (dreamer COMMAND --help tells a 
 def main(argv: list[str] | None = None) -> int:
     """Runs one command; returns the exit code."""
     arguments = sys.argv[1:] if argv is None else argv
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
+    screen = logging.StreamHandler()
+    screen.setLevel(logging.WARNING)
+    logging.basicConfig(format="%(levelname)s: %(message)s", handlers=[screen])
     try:
         return _run(arguments)
     except UserError as error:

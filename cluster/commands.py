@@ -153,6 +153,8 @@ def greeting(job: Job, name: str, device: torch.device, memory: str, run_log: Ru
 
 
 def log_to_file(path: Path) -> None:
+    """Everything that is said to the person who watches is also kept."""
+    logging.getLogger("run").setLevel(logging.INFO)
     handler = logging.FileHandler(path)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.getLogger().addHandler(handler)

@@ -63,6 +63,7 @@ class RunLog:
 
     def say(self, text: str) -> None:
         """One line for the person who watches."""
+        log.info(text)
         self.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def close(self) -> None:
@@ -193,8 +194,9 @@ class _Interval:
         return {
             "updates_per_second": self.updates / seconds,
             "policy_steps_per_second": self.played / seconds,
-            "learner_wait": self.learner_wait / max(self.learner_seconds, 1e-9),
-            "actor_wait": self.actor_wait / max(self.actor_seconds, 1e-9),
+            # A wait is known when it ends: one that began before the interval may be longer than it.
+            "learner_wait": min(1.0, self.learner_wait / max(self.learner_seconds, 1e-9)),
+            "actor_wait": min(1.0, self.actor_wait / max(self.actor_seconds, 1e-9)),
             "replay_steps": self.replay_steps,
             **{name: total / self.updates for name, total in self._sums.items() if self.updates},
         }

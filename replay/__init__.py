@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from replay.config import ReplayConfig, UserError
 from replay.experience import EnvSpec, Sequences, Step
@@ -24,9 +24,6 @@ from replay.interface import (
     Writer,
 )
 from replay.memory_backend import MemoryReplay
-
-if TYPE_CHECKING:
-    from types import ModuleType
 
 __all__ = [
     "EnvSpec",
@@ -64,7 +61,10 @@ def serve(
 
     host: the name under which other machines reach this one; it only goes into the address.
     """
-    server: ReplayServer = _reverb_backend().ReverbServer(config, spec, directory=directory, run_id=run_id, host=host)
+    _need_reverb()
+    from replay.reverb_server import ReverbServer
+
+    server: ReplayServer = ReverbServer(config, spec, directory=directory, run_id=run_id, host=host)
     return server
 
 
@@ -82,19 +82,18 @@ def connect(
     patience: seconds of silence after which the server counts as gone (ReplayUnavailable).
     should_stop: ends an `append` that waits for the learner; it returns, and the windows under way may be lost.
     """
-    backend = _reverb_backend()
-    link = backend.Link(address, config, spec, run_id=run_id, patience=patience)
-    replay: Replay = backend.ReverbReplay(link, should_stop)
-    return replay
+    _need_reverb()
+    from replay.reverb_client import Link, ReverbReplay
+
+    link = Link(address, config, spec, run_id=run_id, patience=patience)
+    return ReverbReplay(link, should_stop)
 
 
-def _reverb_backend() -> ModuleType:
-    """Imported late: it brings TensorFlow, which takes seconds and exists for few Pythons."""
-    try:
-        from replay import reverb_backend
-    except ImportError as error:
+def _need_reverb() -> None:
+    """Reverb is imported late: it brings TensorFlow, which takes seconds and exists for few Pythons."""
+    if missing := [package for package in ("reverb", "tensorflow") if find_spec(package) is None]:
+        version = f"{sys.version_info.major}.{sys.version_info.minor}"
         raise UserError(
-            f"a replay server needs dm-reverb ({error}), which exists for Python 3.11 on Linux; "
-            f"this is Python {sys.version_info.major}.{sys.version_info.minor}: change it, or use --runtime inline"
-        ) from error
-    return reverb_backend
+            f"a replay server needs {' and '.join(missing)}, which exist for Python 3.11 on Linux; "
+            f"this is {version}: change it, or use --runtime inline"
+        )

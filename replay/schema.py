@@ -46,6 +46,11 @@ def check_step(step: Step, types: dict[str, tuple[np.dtype[np.generic], tuple[in
             raise ValueError(f"step.{name} must be {dtype} {list(shape)}, got {got}")
 
 
+def run_table(run_id: str) -> str:
+    """Name of the empty table by which clients recognise the server of their run."""
+    return f"run_{run_id}"
+
+
 def table_name(config: ReplayConfig, spec: EnvSpec) -> str:
     """A name that two replays share only if their windows look alike."""
     fields = {name: [str(dtype), list(shape)] for name, (dtype, shape) in field_types(spec).items()}

@@ -21,9 +21,9 @@ CONFIGS = sorted(path for path in FILES if path.name == "config.py")
 
 ONLY_IN = {  # library -> the files or packages that may import it
     "ray": "cluster/",
-    "reverb": "replay/reverb_backend.py",
-    "tensorflow": "replay/reverb_backend.py",
-    "tree": "replay/reverb_backend.py",
+    "reverb": "replay/reverb_",
+    "tensorflow": "replay/reverb_",
+    "tree": "replay/reverb_",
     "gymnasium": "actors/env.py",
     "ale_py": "actors/env.py",
     "cv2": "actors/env.py",

@@ -114,7 +114,8 @@ def test_a_killed_driver_takes_everything_with_it_and_the_run_resumes(
     children = psutil.Process(driver.pid).children(recursive=True)
     driver.kill()
     driver.communicate()
-    _, alive = psutil.wait_procs(children, timeout=30)
+    # Ours and the raylet go at once; Ray's own agents look for their parent only now and then.
+    _, alive = psutil.wait_procs(children, timeout=120)
     assert not alive
 
     before = checkpoint.load_newest(run / "checkpoints")

@@ -1,7 +1,6 @@
-"""The replay as a Reverb server, and its clients.
+"""The clients of a Reverb server: writers in the actors, a sampler in the learner.
 
-Reverb keeps runs of steps ("chunks") once and windows ("items") as references to them; a rate limiter in the server
-makes actors and learner wait for each other. A server that comes back within `patience` is only a pause for clients.
+A server that comes back within `patience` is only a pause for them.
 """
 
 from __future__ import annotations
@@ -13,7 +12,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow reads it while it is imported
@@ -25,20 +23,10 @@ import tensorflow as tf
 # Private, but the only way to end a call that waits for a server: without it the process could not end either.
 from tensorflow.python.eager.cancellation import CancellationManager
 
-from replay import checkpoints
-from replay.config import (
-    ReplayConfig,
-    UserError,
-    check_config,
-    error_buffer,
-    max_windows,
-    min_windows,
-    samples_per_insert,
-)
+from replay.config import ReplayConfig, UserError, check_config, min_windows
 from replay.experience import EnvSpec, Sequences, Step
 from replay.interface import ReplayStats, ReplayTimeout, ReplayUnavailable, Sample
-from replay.ports import free_port
-from replay.schema import bytes_per_step, check_step, field_types, table_name
+from replay.schema import bytes_per_step, check_step, field_types, run_table, table_name
 from replay.stream import Stream
 
 SLICE = 1.0  # seconds that one call may wait before we look around: stop? server gone?
@@ -46,70 +34,6 @@ PROBE = 2  # seconds that a living server may take to answer
 CONNECT = 30  # seconds that Reverb itself tries to connect a sampler
 IN_FLIGHT = 2  # windows of one writer that may be unconfirmed: their last chunk is still growing
 MAX_CHUNK = 25  # steps compressed together: 469 bytes per step of Breakout, against 752 at 10 and 376 at 50
-
-
-class ReverbServer:
-    """The server: one table of windows, and an empty one whose name says which run this is."""
-
-    def __init__(self, config: ReplayConfig, spec: EnvSpec, *, directory: Path, run_id: str, host: str) -> None:
-        check_config(config)
-        self.port = free_port(config.port)
-        self.address = f"{host}:{self.port}"
-        self._folder = directory / table_name(config, spec)
-        checkpoints.prepare(self._folder, _settings(config, run_id))
-        self._server = self._start(config, spec, run_id)
-
-    def checkpoint(self) -> None:
-        """Saves the table; the newest two checkpoints are kept. Inserts pause for some 25 ms."""
-        checkpoints.keep_newest(self._folder)
-        self._server.localhost_client().checkpoint()
-
-    def close(self) -> None:
-        """Ends the server; what was not checkpointed is gone."""
-        self._server.stop()
-
-    def _start(self, config: ReplayConfig, spec: EnvSpec, run_id: str) -> Any:
-        while True:
-            checkpoints.begin_load(self._folder)
-            checkpointer = reverb.platform.checkpointers_lib.DefaultCheckpointer(str(self._folder / "newest"))
-            try:
-                server = reverb.Server(_tables(config, spec, run_id), port=self.port, checkpointer=checkpointer)
-            except RuntimeError as error:
-                if checkpoints.move_aside(self._folder, str(error)):
-                    continue
-                raise
-            checkpoints.end_load(self._folder)
-            return server
-
-
-def _tables(config: ReplayConfig, spec: EnvSpec, run_id: str) -> list[Any]:
-    uniform, fifo = reverb.selectors.Uniform(), reverb.selectors.Fifo()
-    limiter = reverb.rate_limiters.SampleToInsertRatio(
-        samples_per_insert(config), min_size_to_sample=min_windows(config), error_buffer=error_buffer(config)
-    )
-    signature = {
-        name: tf.TensorSpec((config.length, *shape), dtype) for name, (dtype, shape) in field_types(spec).items()
-    }
-    windows = reverb.Table(
-        table_name(config, spec), uniform, fifo, max_windows(config), rate_limiter=limiter, signature=signature
-    )
-    run = reverb.Table(_run_table(run_id), uniform, fifo, max_size=1, rate_limiter=reverb.rate_limiters.MinSize(1))
-    return [windows, run]
-
-
-def _run_table(run_id: str) -> str:
-    return f"run_{run_id}"
-
-
-def _settings(config: ReplayConfig, run_id: str) -> dict[str, Any]:
-    """What a checkpoint brings back whether the code agrees or not."""
-    return {
-        "run_id": run_id,
-        "max_windows": max_windows(config),
-        "min_windows": min_windows(config),
-        "samples_per_insert": samples_per_insert(config),
-        "error_buffer": error_buffer(config),
-    }
 
 
 class Link:
@@ -134,7 +58,7 @@ class Link:
         ):  # an old connection may also say "Socket closed" once, long before the server is given up
             self._count_silence()
             return None
-        if _run_table(self._run_id) not in tables:
+        if run_table(self._run_id) not in tables:
             runs = ", ".join(name.removeprefix("run_") for name in tables if name.startswith("run_")) or "nobody"
             raise UserError(f"the replay server at {self.address} belongs to run {runs}, not to {self._run_id}")
         if self.table not in tables:
