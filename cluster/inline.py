@@ -35,7 +35,8 @@ class InlineRun:
     """The state of one inline training run."""
 
     def __init__(self, job: Job, run_log: RunLog) -> None:
-        self.job, self.log, config = job, run_log, job.config
+        self.job, self.log = job, run_log
+        self.config = config = job.config
         device = choose_device(config.train.device)
         if config.train.threads:
             torch.set_num_threads(config.train.threads)
@@ -51,19 +52,14 @@ class InlineRun:
         self.reports = learn(
             self.agent, self.optimizers, self._samples(), config.train, device=device, update=run_log.update
         )
-        self.tally = Tally(run_log.update)
+        self.tally, self.news = Tally(run_log.update), ActorNews(0, 0)
         self.device = device
+        self.draw = Every(config.train.image_every)
+        self.began = time.monotonic()
 
     def train(self, stop: Stop) -> str:
-        """Plays and learns until a limit or a signal; saves; returns why it ended."""
-        config, began = self.job.config, time.monotonic()
-        save, look, draw = (
-            Every(config.train.checkpoint_every),
-            Every(MESSAGE_SECONDS),
-            Every(config.train.image_every),
-        )
-        news = ActorNews(0, 0)
-        why = ""
+        """Plays and learns in turns until a limit or a signal; saves; returns why it ended."""
+        save, look = Every(self.config.train.checkpoint_every), Every(MESSAGE_SECONDS)
         ticks = play(
             self.games,
             self.agent,
@@ -71,23 +67,12 @@ class InlineRun:
             rng=self.rng,
             device=self.device,
         )
+        why = ""
         while not why:
-            tick_began = time.monotonic()
-            tick = next(ticks)
-            self._remember(tick)
-            news.add(tick)
-            self.tally.waited(time.monotonic() - tick_began)
-            learning_since = time.monotonic()
-            while not why and self.replay.can_sample(config.replay.batch):
-                report = next(self.reports)
-                self.tally.add(report)
-                why = self._why_end(stop, began, news.played)
-                if draw.due():
-                    self.log.handle(self.tally.message(images=pictures(self.agent, report.batch)))
-            news.wait_seconds += time.monotonic() - learning_since
-            why = why or self._why_end(stop, began, news.played)
+            self._play(ticks)
+            why = self._learn(stop) or self._why_end(stop)
             if look.due() or why:
-                self.log.handle(news.message(sum(writer.acknowledged for writer in self.writers)))
+                self.log.handle(self.news.message(sum(writer.acknowledged for writer in self.writers)))
                 self.log.handle(self.tally.message(self.replay.stats()))
             if save.due():
                 self.save()
@@ -95,9 +80,30 @@ class InlineRun:
         self.games.close()
         return why
 
+    def _play(self, ticks: Iterator[Tick]) -> None:
+        """One record of every game; the learner waits for it."""
+        began = time.monotonic()
+        tick = next(ticks)
+        for e, writer in enumerate(self.writers):
+            append(writer, tick, e)
+        self.news.add(tick)
+        self.tally.waited(time.monotonic() - began)
+
+    def _learn(self, stop: Stop) -> str:
+        """As many updates as the replay ratio allows now; the games wait for them. Why training is over, or ""."""
+        began, why = time.monotonic(), ""
+        while not why and self.replay.can_sample(self.config.replay.batch):
+            report = next(self.reports)
+            self.tally.add(report)
+            why = self._why_end(stop)
+            if self.draw.due():
+                self.log.handle(self.tally.message(images=pictures(self.agent, report.batch)))
+        self.news.wait_seconds += time.monotonic() - began
+        return why
+
     def save(self) -> None:
         """Checkpoint of everything but the games: replay first, then the file that names the pair complete."""
-        config, run = self.job.config, self.job.run
+        config, run = self.config, self.job.run
         try:
             folder = _replay_folder(run.replay, self.tally.update)
             memory_file.save(self.replay, folder)
@@ -106,19 +112,20 @@ class InlineRun:
                 self.agent,
                 self.optimizers,
                 config=to_json(config),
-                progress=checkpoint.Progress(self.tally.update, self.log.policy_step),
+                progress=checkpoint.Progress(self.tally.update, self._policy_step()),
                 rng=self.rng,
                 keep=config.train.keep_checkpoints,
             )
         except OSError as error:
             log.error("no checkpoint now (%s); the one before it stays, and training goes on", error)
             return
-        for old in run.replay.iterdir():
-            if old != folder:
+        kept = {path.stem for path in checkpoint.list_checkpoints(run.checkpoints)}
+        for old in run.replay.glob("update-*"):
+            if old.name not in kept:
                 shutil.rmtree(old, ignore_errors=True)
 
     def _restore(self, spec: EnvSpec) -> MemoryReplay:
-        config, resume = self.job.config, self.job.resume
+        config, resume = self.config, self.job.resume
         if resume is None:
             return in_memory(config.replay, spec, seed=config.train.seed)
         checkpoint.restore(resume, self.agent, self.optimizers, self.rng)
@@ -133,16 +140,14 @@ class InlineRun:
         while True:
             yield sampler.sample(0)
 
-    def _remember(self, tick: Tick) -> None:
-        for e, writer in enumerate(self.writers):
-            append(writer, tick, e)
+    def _policy_step(self) -> int:
+        return self.log.policy_step + self.news.played
 
-    def _why_end(self, stop: Stop, began: float, played: int) -> str:
+    def _why_end(self, stop: Stop) -> str:
         if stop.signal:
             return f"signal {stop.signal}"
-        policy_step = self.log.policy_step + played
-        minutes = (time.monotonic() - began) / 60
-        return reached(self.job.limits, policy_step=policy_step, update=self.tally.update, minutes=minutes)
+        minutes = (time.monotonic() - self.began) / 60
+        return reached(self.job.limits, policy_step=self._policy_step(), update=self.tally.update, minutes=minutes)
 
 
 def train(job: Job, run_log: RunLog, stop: Stop) -> str:
@@ -151,4 +156,5 @@ def train(job: Job, run_log: RunLog, stop: Stop) -> str:
 
 
 def _replay_folder(replay: Path, update: int) -> Path:
+    """Named like the checkpoint that it belongs to."""
     return replay / f"update-{update:09d}"

@@ -13,7 +13,7 @@ import torch
 
 from cluster import commands, config
 from cluster.cli import main
-from tests.cluster.tiny import train_options
+from tests.cluster.tiny import ROOT, train_options
 
 INLINE = ("--runtime", "inline")
 
@@ -192,3 +192,10 @@ def test_doctor_checks_this_machine(capsys: pytest.CaptureFixture[str]) -> None:
     assert found["game"]["ok"] and found["torch"]["ok"]
     assert code == (0 if all(check["ok"] for check in found.values()) else 1)
     assert all(check["mend"] for check in found.values() if not check["ok"])
+
+
+def test_the_ten_lines_of_the_readme_play_a_game(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    code = text.split("```python")[1].split("```")[0].replace("runs/first", str(run))
+    exec(compile(code, "README.md", "exec"), {})
+    assert capsys.readouterr().out.startswith("score ")

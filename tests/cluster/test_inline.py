@@ -128,3 +128,14 @@ sys.exit(main(sys.argv[1:]))
     assert with_ray.returncode == 2
     assert with_ray.stderr.startswith("error: --runtime ray needs ray") and "--runtime inline" in with_ray.stderr
     assert not (tmp_path / "ray").exists()
+
+
+def test_the_one_before_comes_with_its_own_replay(tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    assert finish(start(*train_options(path, *INLINE, "--updates", "10")))[0] == 0
+    assert finish(start(*train_options(path, *INLINE, "--resume", "--updates", "15")))[0] == 0
+    newest = path / "checkpoints" / "update-000000015.pt"
+    newest.write_bytes(newest.read_bytes()[:1000])
+    code, _, err = finish(start(*train_options(path, *INLINE, "--resume", "--updates", "12")))
+    assert code == 0, err
+    assert "damaged" in err and "going on from update-000000010.pt" in err and "starts empty" not in err
