@@ -10,6 +10,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.live import Live
+from rich.text import Text
 from tensorboardX import SummaryWriter
 
 from actors.env import resolve
@@ -59,7 +60,7 @@ class RunLog:
         if self._interval.seconds() >= self.config.train.log_every:
             self.write_row()
         if self._live:
-            self._live.update(self.progress_line())
+            self._live.update(Text(self.progress_line()))
 
     def say(self, text: str) -> None:
         """One line for the person who watches."""
