@@ -38,7 +38,7 @@ def start(*arguments: str, **environment: str) -> subprocess.Popen[str]:
     )
 
 
-def finish(process: subprocess.Popen[str], seconds: float = 120) -> tuple[int, str, str]:
+def finish(process: subprocess.Popen[str], seconds: float = 240) -> tuple[int, str, str]:
     try:
         out, err = process.communicate(timeout=seconds)
     except subprocess.TimeoutExpired:
@@ -56,7 +56,7 @@ def rows(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines]
 
 
-def wait_for(what: str, condition: Callable[[], Any], *, seconds: float = 90) -> Any:
+def wait_for(what: str, condition: Callable[[], Any], *, seconds: float = 180) -> Any:
     """Polls until the condition is true; returns what it gave."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
