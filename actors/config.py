@@ -26,6 +26,7 @@ class EnvConfig:
     crop: tuple[int, int, int, int] = (0, 0, 0, 0)  # screen pixels cut away: top, bottom, left, right; ours
     contrast: float = 1.0  # gray levels are multiplied by it, then clipped at 255; the seed used 1.8
     life_loss: bool = False  # a lost life counts as terminal for the discount target, without a reset; the seed's
+    auto_fire: bool = False  # FIRE is pressed for the player at a game's start and after a lost life; ours
     time_limit: int = 27_000  # policy steps after which a game is cut off (not a terminal); dreamerv2 configs.yaml
 
 

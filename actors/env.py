@@ -116,6 +116,8 @@ class Games:
     ) -> None:
         self.games, self.num, self._rngs, self._config = games, len(games), rngs, config
         check_crop(games[0].screen_shape, config)
+        if config.auto_fire and "FIRE" not in games[0].names:
+            raise UserError(f"{config.id} has no action FIRE: set env.auto_fire to false")
         channels = 1 if config.grayscale else 3
         self.spec = EnvSpec((config.size, config.size, channels), len(games[0].names))
         shape = games[0].screen_shape if config.grayscale else (*games[0].screen_shape, 3)
@@ -123,6 +125,7 @@ class Games:
         self._table = contrast_table(config.contrast)
         self._ended = np.ones(self.num, bool)  # [E] the previous record was a last one
         self._lives = [0] * self.num
+        self._serve = [False] * self.num  # the ball must be served before anything can happen
         self._steps = [0] * self.num  # policy steps since the reset
 
     def reset(self) -> Arrived:
@@ -133,6 +136,7 @@ class Games:
     def step(self, actions: np.ndarray) -> Arrived:
         """actions: int [E], each 0..num_actions-1; that of a game whose previous record was its last is ignored."""
         assert actions.shape == (self.num,), actions.shape
+        actions = self._with_fire(actions)
         is_first, is_last, is_terminal = self._ended, np.zeros(self.num, bool), np.zeros(self.num, bool)
         reward = np.zeros(self.num, np.float32)
         obs = np.empty((self.num, *self.spec.obs_shape), np.uint8)  # new each time: others keep these records
@@ -145,11 +149,18 @@ class Games:
                 self._steps[e] += 1
                 is_last[e] = over or cut or self._steps[e] >= self._config.time_limit
                 is_terminal[e] = over or (self._config.life_loss and game.lives() < self._lives[e])
+            self._serve[e] = bool(is_first[e]) or game.lives() < self._lives[e]
             self._lives[e] = game.lives()
             obs[e] = shrink(self._screen, self._config, self._table)
         self._ended = is_last.copy()  # a copy: what was handed out may be written to
         prev_action = np.where(is_first, 0, actions).astype(np.int32)
         return Arrived(Step(obs, prev_action, reward, is_first, is_terminal), is_last)
+
+    def _with_fire(self, actions: np.ndarray) -> np.ndarray:
+        """The actions, with FIRE where the ball must be served: what the record says is what was done."""
+        if not self._config.auto_fire:
+            return actions
+        return np.where(self._serve, self.games[0].names.index("FIRE"), actions)
 
     def _start(self, e: int) -> None:
         """Resets game e and lets 1..noop_max no-ops pass, so that games do not all begin alike."""

@@ -83,7 +83,7 @@ def cpu() -> Config:
             gamma=0.99,
             reward_scale=5.0,
         ),
-        behavior=BehaviorConfig(layers=2, units=200, horizon=10),
+        behavior=BehaviorConfig(layers=2, units=200, horizon=10, entropy_scale=3e-3),
         train=TrainConfig(model_lr=4e-4, actor_lr=1e-4, critic_lr=1e-4, device="cpu", threads=2),
     )
 
@@ -100,6 +100,8 @@ def breakout() -> EnvConfig:
         crop=(34, 16, 0, 0),
         contrast=255 / 110,
         life_loss=True,
+        # Without it a policy that does not see the ball yet learns not to serve: no lost life, and games of 2000 steps.
+        auto_fire=True,
         time_limit=4_500,
     )
 

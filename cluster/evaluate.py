@@ -92,16 +92,21 @@ def summary(
 # --- The games ---
 
 
+def as_played(env: EnvConfig) -> EnvConfig:
+    """The rules of a real game: a lost life is not an end, and nobody serves for the player."""
+    return replace(env, life_loss=False, auto_fire=False)
+
+
 def full_games(agent: Agent, env: EnvConfig, *, slots: int, seed: int, sample: bool = True) -> Iterator[Tick]:
     """The agent's games for ever, with its weights as they are. Draws from torch's global generators: see `seeded`."""
-    with closing(make_games(replace(env, life_loss=False), slots, seed)) as games:
+    with closing(make_games(as_played(env), slots, seed)) as games:
         rng = np.random.default_rng(seed)
         yield from play(games, agent, refresh=lambda: 0, sample=sample, rng=rng, device=device_of(agent))
 
 
 def random_games(env: EnvConfig, *, slots: int, seed: int) -> Iterator[Tick]:
     """Random games for ever: `play` without weights (version -1). The agent that it asks for is a dummy of one unit."""
-    with closing(make_games(replace(env, life_loss=False), slots, seed)) as games:
+    with closing(make_games(as_played(env), slots, seed)) as games:
         model = ModelConfig(cnn_depth=1, deter=1, hidden=1, stoch=1, classes=1, head_layers=0, head_units=1)
         shape = {"channels": games.spec.obs_shape[-1], "num_actions": games.spec.num_actions}
         with seeded(seed, torch.device("cpu")):

@@ -414,3 +414,24 @@ def test_good_requests_pass(capfd):
     for config in (EnvConfig(), EnvConfig(id="BreakoutDeterministic-v4"), toy(), toy("Lives", life_loss=True)):
         check_game(config)
     assert capfd.readouterr() == ("", "")  # no banner of the emulator
+
+
+def test_auto_fire_serves_the_ball_and_the_record_says_so() -> None:
+    """The player does nothing: the ball is served all the same, lives are lost, and the game comes to its end."""
+    config = EnvConfig(sticky=0.0, auto_fire=True, life_loss=True, noop_max=0)
+    games = make_games(config, num=1, seed=0)
+    fire, served, must = action_names(config).index("FIRE"), [], True
+    arrived = games.reset()
+    for _ in range(1000):
+        arrived = games.step(np.zeros(1, np.int64))
+        served.append(int(arrived.step.prev_action[0]))
+        assert served[-1] == (fire if must else 0)
+        must = bool(arrived.step.is_terminal[0])
+        if arrived.is_last[0]:
+            break
+    assert arrived.is_last[0] and served.count(fire) == 5
+
+
+def test_auto_fire_needs_an_action_named_fire() -> None:
+    with pytest.raises(UserError, match="no action FIRE"):
+        make_games(EnvConfig(id="ALE/Freeway-v5", auto_fire=True), 1, 0)
