@@ -118,6 +118,9 @@ class RayRun:
             if worker.ref is None and time.monotonic() >= worker.due:
                 self._restart(worker)
         refs = {worker.ref: worker for worker in workers if worker.ref is not None}
+        if not refs:  # all of them have died: their back-off passes
+            time.sleep(timeout)
+            return ""
         done, _ = ray.wait(list(refs), num_returns=1, timeout=timeout)
         for ref in done:
             worker = refs[ref]
