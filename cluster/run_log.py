@@ -37,6 +37,7 @@ class RunLog:
         self._scores: deque[float] = deque(maxlen=SCORES)
         self._acknowledged: dict[tuple[int, int], int] = {}  # (actor, incarnation) -> policy steps safe in the replay
         self._acting_version = 0
+        self._training = False
         self._since_update: tuple[int, int] | None = None  # (update, policy step) when training (re)started
         self._interval = _Interval()
         self._row: dict[str, Any] = {}  # the last row of metrics.jsonl
@@ -109,8 +110,11 @@ class RunLog:
             self._board.add_scalar("episode/length_policy_steps", episode.length, self.policy_step)
 
     def _learner(self, message: LearnerMessage) -> None:
-        if message.update < self.update or (message.updates and self._since_update is None):
-            self._since_update = (message.update - message.updates, self.policy_step)  # began, or fell back
+        # Counted from the second message with updates on: at the first one the actors' reports of the fast random play
+        # before it are still on their way.
+        if message.update < self.update or (self._training and self._since_update is None):
+            self._since_update = (message.update, self.policy_step)  # it has begun, or fallen back to a checkpoint
+        self._training = self._training or message.updates > 0
         self.update = message.update
         self._interval.add(message)
         self.metrics.updates.inc(message.updates)

@@ -57,10 +57,12 @@ def test_the_replay_ratio_counts_from_the_first_update(log: RunLog) -> None:
     log.handle(actor(4000))
     assert log.replay_ratio() is None
     log.handle(learner(1, 1))
+    log.handle(actor(900))  # played at random before that update, reported late
+    log.handle(learner(2, 1))
     log.handle(actor(1600))
-    log.handle(learner(101, 100))
-    # 101 updates of 8 x 16 steps on 1600 played steps.
-    assert log.replay_ratio() == pytest.approx(101 * 128 / 1600)
+    log.handle(learner(102, 100))
+    # 100 updates of 8 x 16 steps on 1600 played steps.
+    assert log.replay_ratio() == pytest.approx(100 * 128 / 1600)
 
 
 def test_a_learner_that_falls_back_to_its_checkpoint_does_not_spoil_the_ratio(log: RunLog) -> None:
@@ -70,6 +72,7 @@ def test_a_learner_that_falls_back_to_its_checkpoint_does_not_spoil_the_ratio(lo
     log.handle(learner(60, 10))
     assert log.update == 60
     log.handle(actor(160))
+    log.handle(learner(70, 10))
     assert log.replay_ratio() == pytest.approx(10 * 128 / 160)
 
 
