@@ -16,7 +16,7 @@ import torch
 from rich.console import Console
 from rich.progress import Progress
 
-from actors.env import check_game, resolve
+from actors.env import resolve
 from cluster import doctor as checks
 from cluster import run_dir, video
 from cluster.config import SECTIONS, Config, check, cpu, fast, preset, to_json, train_every
@@ -36,6 +36,7 @@ from cluster.signals import Stop
 from cluster.training import Job, Limits
 from learner import checkpoint
 from replay.config import UserError
+from replay.experience import EnvSpec
 from replay.schema import check_memory
 
 EVALUATION_STEPS = 27_000  # policy steps after which an evaluation game is cut off; dreamerv2 time_limit
@@ -49,12 +50,12 @@ def train(arguments: list[str]) -> int:
     options = parse(TrainOptions, arguments, command="train", default=TrainOptions(config=base_config(arguments)))
     config = with_shorthands(options, arguments)
     check(config)
-    check_game(config.env)
+    spec = run_dir.env_spec(config)
     device = run_dir.choose_device(config.train.device)
-    memory = check_memory(config.replay, run_dir.env_spec(config))
+    memory = check_memory(config.replay, spec)
     trainer = runtime(options.runtime)
     stop = Stop()
-    run, found = open_or_create(options, config)
+    run, found = open_or_create(options, config, spec)
     log_to_file(run.path / "log.txt")
     console = Console(stderr=True)
     progress = {"policy_step": found.policy_step, "update": found.update} if found else {}
@@ -99,7 +100,9 @@ def with_shorthands(options: TrainOptions, arguments: list[str]) -> Config:
     return replace(config, env=env)
 
 
-def open_or_create(options: TrainOptions, config: Config) -> tuple[run_dir.Run, checkpoint.Checkpoint | None]:
+def open_or_create(
+    options: TrainOptions, config: Config, spec: EnvSpec
+) -> tuple[run_dir.Run, checkpoint.Checkpoint | None]:
     """The run directory, and on resume the checkpoint to go on from; a config that does not fit it changes nothing."""
     if not options.resume:
         return run_dir.create(options.run_dir, config), None
@@ -108,7 +111,7 @@ def open_or_create(options: TrainOptions, config: Config) -> tuple[run_dir.Run, 
     run, old = run_dir.open_run(options.run_dir)
     found = checkpoint.load_newest(run.checkpoints)
     if found:
-        checkpoint.restore(found, run_dir.make_agent(config, run_dir.env_spec(config)))
+        checkpoint.restore(found, run_dir.make_agent(config, spec))
     run_dir.change_config(run, old, config)
     return run, found
 

@@ -194,7 +194,7 @@ class RayRun:
 
     @staticmethod
     def _threads(number: int) -> dict[str, Any]:
-        """Ray would give every process one thread. How long idle threads spin is inherited from us: see cli.SPIN."""
+        """Ray would give every process one thread. How long idle threads spin: see cli.SPIN."""
         threads = str(number or os.cpu_count() or 1)
         return {"runtime_env": {"env_vars": {"OMP_NUM_THREADS": threads, "GOMP_SPINCOUNT": SPIN}}}
 
