@@ -43,13 +43,15 @@ class Encoder(nn.Module):
         super().__init__()
         sizes = [channels, depth, 2 * depth, 4 * depth, 8 * depth]
         self.convs = nn.ModuleList(nn.Conv2d(i, o, kernel_size=4, stride=2) for i, o in pairwise(sizes))
+        channels_last(self)
         self.outputs = 2 * 2 * 8 * depth
 
     def forward(self, image: Tensor) -> Tensor:
-        x = image
-        for conv in self.convs:
+        x = image.contiguous(memory_format=torch.channels_last)
+        *others, last = self.convs
+        for conv in others:
             x = F.elu(conv(x))
-        return x.flatten(1)
+        return F.elu(conv_to_2x2(x, last)).flatten(1)
 
 
 class Decoder(nn.Module):
@@ -66,24 +68,54 @@ class Decoder(nn.Module):
             nn.ConvTranspose2d(i, o, kernel_size=k, stride=2)
             for (i, o), k in zip(pairwise(sizes), kernels, strict=True)
         )
+        channels_last(self)
 
     def forward(self, feat: Tensor) -> Tensor:
-        first, *others = self.convs
+        first, *others, last = self.convs
         x = F.elu(transposed_conv_of_one_pixel(self.dense(feat), first))
-        for conv in others[:-1]:
+        for conv in others:
             x = F.elu(conv(x))
-        image: Tensor = others[-1](x)
-        return image.float()
+        return transposed_conv_by_phases(x, last).float()
+
+
+def channels_last(module: nn.Module) -> None:
+    """Stores kernels as (out, y, x, in) instead of (out, in, y, x): same numbers, a fifth faster."""
+    for parameter in module.parameters():
+        if parameter.dim() == 4:
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+
+
+# --- Three convolutions in the form that computes the same several times faster than torch's own kernels ---
+
+
+def conv_to_2x2(x: Tensor, conv: nn.Module) -> Tensor:
+    """`conv` (kernel 4, stride 2) on 6x6 images, [N, I, 6, 6] -> [N, O, 2, 2], as one matrix product of its windows."""
+    assert isinstance(conv, nn.Conv2d) and conv.bias is not None
+    x = x.permute(0, 2, 3, 1)  # [N, 6, 6, I]: windows of channels_last images are few long pieces of memory
+    windows = torch.stack([x[:, i : i + 4, j : j + 4].flatten(1) for i in (0, 2) for j in (0, 2)], 1)  # [N, 4, 16*I]
+    y = F.linear(windows, conv.weight.permute(0, 2, 3, 1).flatten(1), conv.bias)  # [N, 4, O]
+    return y.transpose(1, 2).reshape(len(x), -1, 2, 2)
 
 
 def transposed_conv_of_one_pixel(x: Tensor, conv: nn.Module) -> Tensor:
-    """`conv` on a 1x1 image, [N, I] -> [N, O, k, k], as the plain matrix product that it is.
+    """`conv` on a 1x1 image, [N, I] -> [N, O, k, k], as the plain matrix product that it is."""
+    assert isinstance(conv, nn.ConvTranspose2d) and conv.bias is not None
+    kernel = conv.weight.permute(0, 2, 3, 1)  # [I, k, k, O]
+    y = x @ kernel.flatten(1).to(x.dtype)
+    return y.view(-1, *kernel.shape[1:]).permute(0, 3, 1, 2) + conv.bias.to(y.dtype)[:, None, None]
 
-    torch's own kernel takes ten times as long for this shape (a second per update of the paper's size on a CPU).
+
+def transposed_conv_by_phases(x: Tensor, conv: nn.Module) -> Tensor:
+    """`conv` (kernel 6, stride 2) as a convolution: [N, I, s, s] -> [N, O, 2s+4, 2s+4].
+
+    Every other row and column of the result sees every other row and column of the kernel: 2x2 phases, each an ordinary
+    3x3 convolution, whose results are woven together.
     """
     assert isinstance(conv, nn.ConvTranspose2d) and conv.bias is not None
-    y = x @ conv.weight.flatten(1).to(x.dtype)
-    return y.view(-1, *conv.weight.shape[1:]) + conv.bias.to(y.dtype)[:, None, None]
+    inputs, outputs = conv.weight.shape[:2]
+    kernel = conv.weight.reshape(inputs, outputs, 3, 2, 3, 2).flip(2, 4)  # [I, O, 3, phase, 3, phase]
+    kernel = kernel.permute(1, 3, 5, 0, 2, 4).reshape(4 * outputs, inputs, 3, 3)
+    return F.pixel_shuffle(F.conv2d(x, kernel, conv.bias.repeat_interleave(4), padding=2), 2)
 
 
 class LayerNormGRUCell(nn.Module):
@@ -101,8 +133,10 @@ class LayerNormGRUCell(nn.Module):
         self.norm = nn.LayerNorm(3 * deter, eps=1e-3)
 
     def forward(self, u: Tensor, h: Tensor) -> Tensor:
-        parts = self.norm(self.dense(torch.cat([u, h.to(u.dtype)], -1)).float())
-        reset, cand, update = parts.chunk(3, -1)
+        return self.gate(self.dense(torch.cat([u, h.to(u.dtype)], -1)), h)
+
+    def gate(self, parts: Tensor, h: Tensor) -> Tensor:
+        """What the dense layer gave [..., 3*D] and h [..., D] -> h' [..., D] = update * cand + (1 - update) * h."""
+        reset, cand, update = self.norm(parts.float()).chunk(3, -1)
         cand = torch.tanh(torch.sigmoid(reset) * cand)
-        update = torch.sigmoid(update + self.UPDATE_BIAS)
-        return update * cand + (1 - update) * h
+        return torch.lerp(h, cand, torch.sigmoid(update + self.UPDATE_BIAS))

@@ -42,11 +42,11 @@ class RSSM(nn.Module):
 
     def prior(self, h: Tensor) -> Tensor:
         """Transition predictor p(z given h): [..., D] -> logits [..., S, C]."""
-        return self._logits(self.prior_out(F.elu(self.prior_in(h))))
+        return self.to_logits(self.prior_out(F.elu(self.prior_in(h))))
 
     def post(self, h: Tensor, embed: Tensor) -> Tensor:
         """Representation model q(z given h, x): [..., D], embedding [..., E] -> logits [..., S, C]."""
-        return self._logits(self.post_out(F.elu(self.post_in(torch.cat([h.to(embed.dtype), embed], -1)))))
+        return self.to_logits(self.post_out(F.elu(self.post_in(torch.cat([h.to(embed.dtype), embed], -1)))))
 
     def imagine_step(self, prev: State, action: Tensor) -> State:
         """One step without a picture: state [N, ...], one-hot action [N, A] -> state [N, ...], z from the prior."""
@@ -68,7 +68,8 @@ class RSSM(nn.Module):
     def observe(self, embed: Tensor, prev_action: Tensor, is_first: Tensor) -> Unroll:
         """A whole batch from the zero state: embed [T, B, E], one-hot prev_action [T, B, A], is_first [T, B].
 
-        The prior never feeds the recurrence here, so its logits are computed for all steps at once afterwards.
+        The prior never feeds the recurrence here, so its logits are computed for all steps at once afterwards. This is
+        the specification; the learner uses `fast_observe`, which computes the same.
         """
         state = self.initial(embed.shape[1])
         steps = []
@@ -78,5 +79,6 @@ class RSSM(nn.Module):
         h, z, post = (torch.stack(field) for field in zip(*steps, strict=True))
         return Unroll(State(h, z), post=post, prior=self.prior(h))
 
-    def _logits(self, flat: Tensor) -> Tensor:
+    def to_logits(self, flat: Tensor) -> Tensor:
+        """[..., S*C] -> float32 [..., S, C]."""
         return flat.float().reshape(*flat.shape[:-1], self.stoch, self.classes)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from dreamer.config import ModelConfig
 from dreamer.equations import bernoulli_nll, entropy, kl_balancing, kl_divergence, normal_nll
+from dreamer.fast_observe import fast_observe
 from dreamer.nets import MLP, Decoder, Encoder, init_glorot
 from dreamer.rssm import RSSM
 from dreamer.types import Batch, Dream, Metrics, Start, State, Unroll
@@ -68,7 +69,7 @@ class WorldModel(nn.Module):
 
     def observe(self, batch: Batch) -> Unroll:
         """Posterior states of a batch."""
-        return self.rssm.observe(self.encode(batch.obs), self.one_hot(batch.prev_action), batch.is_first)
+        return fast_observe(self.rssm, self.encode(batch.obs), self.one_hot(batch.prev_action), batch.is_first)
 
     def loss(self, batch: Batch) -> WorldLoss:
         """The world-model loss of a batch (Eq. 2): means over time and batch, sums over pixels and categoricals."""

@@ -380,6 +380,7 @@ def test_injected_mistakes_of_the_world_model_change_the_official_numbers(
     official_agent: Agent, official_batch: Batch, monkeypatch: pytest.MonkeyPatch, mistake: str
 ) -> None:
     metric, inject = WORLD_MISTAKES[mistake]
+    monkeypatch.setattr(world_model, "fast_observe", RSSM.observe)  # mistakes are made in the plain form
     batch = inject(official_agent, official_batch, monkeypatch) or official_batch
     with torch.no_grad():
         metrics = official_agent.world.loss(batch).metrics
