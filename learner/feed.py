@@ -1,4 +1,4 @@
-"""From the replay's batch-major numpy windows to time-major tensors on the device: the only transposition."""
+"""From the replay's batch-major windows to time-major tensors on the device: the only transposition."""
 
 from __future__ import annotations
 
@@ -9,10 +9,15 @@ from replay.experience import Sequences
 
 
 def to_batch(sequences: Sequences, device: torch.device | str) -> Batch:
-    """Sequences [B, T, ...] -> Batch [T, B, ...] on `device`. Copies: the arrays may be read-only or reused."""
+    """Sequences [B, T, ...] -> Batch [T, B, ...] on `device`. Copies: the arrays may be read-only or reused.
 
-    def tensor(array: object, dtype: torch.dtype) -> torch.Tensor:
-        return torch.tensor(array).transpose(0, 1).to(device=device, dtype=dtype).contiguous()
+    Tensors that are on `device` already never leave it.
+    """
+
+    def tensor(values: object, dtype: torch.dtype) -> torch.Tensor:
+        source = values if isinstance(values, torch.Tensor) else torch.tensor(values)
+        moved = source.transpose(0, 1).to(device=device, dtype=dtype)
+        return moved.clone(memory_format=torch.contiguous_format)
 
     return Batch(
         obs=tensor(sequences.obs, torch.uint8),

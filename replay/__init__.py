@@ -1,6 +1,7 @@
 """The memory: steps of games come in, batches of windows go out.
 
-`serve` and `connect` are the replay as a server of its own (Reverb); `in_memory` is the one inside this process.
+`serve` and `connect` are the replay as a server of its own (Reverb); `in_memory` and `on_device` are the one inside
+this process.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from replay.interface import (
     Sampler,
     Writer,
 )
-from replay.memory_backend import MemoryReplay
+from replay.memory_backend import HostRecords, MemoryReplay
 
 __all__ = [
     "EnvSpec",
@@ -43,6 +44,7 @@ __all__ = [
     "Writer",
     "connect",
     "in_memory",
+    "on_device",
     "serve",
 ]
 
@@ -51,7 +53,17 @@ PATIENCE = 60.0  # seconds of silence after which a replay server counts as gone
 
 def in_memory(config: ReplayConfig, spec: EnvSpec, *, seed: int) -> MemoryReplay:
     """A replay inside this process."""
-    return MemoryReplay(config, spec, seed=seed)
+    return MemoryReplay(config, spec, seed=seed, records=HostRecords(config, spec))
+
+
+def on_device(config: ReplayConfig, spec: EnvSpec, *, seed: int, device: str) -> MemoryReplay:
+    """The same with its records on a device, as torch names it; samples are torch tensors there.
+
+    Takes the memory for the whole capacity at once; UserError if there is too little.
+    """
+    from replay.device_backend import DeviceRecords  # late: nothing else in this package needs torch
+
+    return MemoryReplay(config, spec, seed=seed, records=DeviceRecords(config, spec, device=device))
 
 
 def serve(

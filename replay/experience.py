@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from replay.config import UserError
 
 Array: TypeAlias = NDArray[Any]
+ArrayOrTensor: TypeAlias = Any  # NDArray; torch.Tensor (not to be imported here) from a replay on a device
 
 
 class Step(NamedTuple):
@@ -34,11 +35,11 @@ class Step(NamedTuple):
 class Sequences(NamedTuple):
     """A batch of windows, batch-major. `is_first[:, 0]` is always True: training starts from a zero state."""
 
-    obs: Array  # uint8   [B, T, H, W, C]
-    prev_action: Array  # int32   [B, T]
-    reward: Array  # float32 [B, T]
-    is_first: Array  # bool    [B, T]
-    is_terminal: Array  # bool    [B, T]
+    obs: ArrayOrTensor  # uint8   [B, T, H, W, C]
+    prev_action: ArrayOrTensor  # int32   [B, T]
+    reward: ArrayOrTensor  # float32 [B, T]
+    is_first: ArrayOrTensor  # bool    [B, T]
+    is_terminal: ArrayOrTensor  # bool    [B, T]
 
 
 class EnvSpec(NamedTuple):

@@ -20,7 +20,7 @@ class ReplayCorrupt(RuntimeError):
 
 
 class Sample(NamedTuple):
-    """A batch of windows, drawn uniformly. The arrays belong to the caller."""
+    """A batch of windows, drawn uniformly. The arrays (or tensors) belong to the caller."""
 
     sequences: Sequences
     policy_version: Array  # int64 [B]  update count of the policy that played the window's last step

@@ -1,33 +1,84 @@
 """The replay inside one process: the readable specification of what a replay does.
 
-A record is a `bytes` object and a window a tuple of T references to records: windows that overlap share their records,
-and Python frees a record with the last window that holds it. Single-threaded: playing and training take turns.
+A window is a tuple of T records. What a record is, the store says in which they live: here a `bytes` object, which
+windows that overlap share and which Python frees with the last window that holds it; in device_backend.py the number of
+a row on the device. Single-threaded: playing and training take turns.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
-from replay.config import ReplayConfig, check_config, max_windows, min_windows, samples_per_insert
+from replay.config import ReplayConfig, UserError, check_config, max_windows, min_windows, samples_per_insert
 from replay.experience import EnvSpec, Sequences, Step
 from replay.interface import ReplayStats, ReplayTimeout, Sample
 from replay.schema import bytes_per_step, check_step, field_types, record_dtype
 from replay.stream import Stream
 
-Window = tuple[bytes, ...]  # T records
+Record: TypeAlias = Any  # whatever a store gives out for a record: `bytes`, or an int
+Window: TypeAlias = tuple[Record, ...]  # T records
+
+
+class RecordStore(Protocol):
+    """Where the records live. Their bytes are those of a `record_dtype`."""
+
+    def put(self, record: bytes) -> Record:
+        """Takes a record in; returns what windows hold in its stead."""
+
+    def holds(self, window: Window) -> bool:
+        """Whether a window's records are all still there. Windows go in the order in which they were put."""
+
+    def gather(self, windows: Sequence[Window]) -> Sample:
+        """B windows as one batch, copied."""
+
+    def dump(self, records: Sequence[Record]) -> bytes:
+        """The bytes of these records, one after another."""
+
+    def close(self) -> None:
+        """Frees the memory."""
+
+
+class HostRecords:
+    """Records as `bytes` objects: Python keeps the books."""
+
+    def __init__(self, config: ReplayConfig, spec: EnvSpec) -> None:
+        self._length, self._dtype = config.length, record_dtype(spec)
+
+    def put(self, record: bytes) -> bytes:
+        """The record itself."""
+        return record
+
+    def holds(self, window: Window) -> bool:
+        """Always: a window keeps its records alive."""
+        return True
+
+    def gather(self, windows: Sequence[Window]) -> Sample:
+        """B windows -> arrays [B, T, ...]."""
+        data = b"".join(record for window in windows for record in window)
+        rows = np.frombuffer(data, self._dtype).reshape(len(windows), self._length)  # [B, T]
+        sequences = Sequences(*(rows[name].copy() for name in Sequences._fields))
+        return Sample(sequences, policy_version=rows["policy_version"][:, -1].copy())
+
+    def dump(self, records: Sequence[Record]) -> bytes:
+        """The bytes of these records, one after another."""
+        return b"".join(records)
+
+    def close(self) -> None:
+        """Nothing of its own."""
 
 
 class MemoryReplay:
     """The windows, the counts of the rate limit, and the generator that draws."""
 
-    def __init__(self, config: ReplayConfig, spec: EnvSpec, *, seed: int) -> None:
+    def __init__(self, config: ReplayConfig, spec: EnvSpec, *, seed: int, records: RecordStore) -> None:
         check_config(config)
-        self.config, self.spec = config, spec
-        self.windows: list[Window] = []  # a ring once it is full
-        self.fresh: list[int] = []  # played steps that each window was the first to hold
-        self.oldest = 0  # index of the window that goes next, once the ring is full
+        self.config, self.spec, self.records = config, spec, records
+        self.windows: dict[int, Window] = {}  # by the count of windows inserted before; without gaps, oldest out first
+        self.fresh: dict[int, int] = {}  # likewise: played steps that each window was the first to hold
         self.inserted = 0
         self.sampled = 0
         self.rng = np.random.default_rng(seed)
@@ -40,20 +91,31 @@ class MemoryReplay:
         """A new stream of batches."""
         return MemorySampler(self)
 
+    def put(self, record: bytes) -> Record:
+        """Stores a record; windows of which the store gives up a record for it go."""
+        kept = self.records.put(record)
+        while self.windows and not self.records.holds(self.windows[self.oldest]):
+            self._drop_oldest()
+        return kept
+
     def insert(self, window: Window, fresh: int) -> None:
         """Keeps a window; the oldest one goes if there are too many."""
+        if not self.records.holds(window):
+            raise UserError(f"replay.capacity ({self.config.capacity}) is too small for so many games at a time")
+        self.windows[self.inserted], self.fresh[self.inserted] = window, fresh
         self.inserted += 1
-        if len(self.windows) < max_windows(self.config):
-            self.windows.append(window)
-            self.fresh.append(fresh)
-        else:
-            self.windows[self.oldest], self.fresh[self.oldest] = window, fresh
-            self.oldest = (self.oldest + 1) % len(self.windows)
+        if len(self.windows) > max_windows(self.config):
+            self._drop_oldest()
+
+    @property
+    def oldest(self) -> int:
+        """Key of the window that goes next."""
+        return self.inserted - len(self.windows)
 
     def can_sample(self, count: int) -> bool:
         """Whether `count` more windows may be sampled. The prefill earns no samples, so the ratio starts after it."""
         earned = (self.inserted - min_windows(self.config)) * samples_per_insert(self.config)
-        return len(self.windows) >= min_windows(self.config) and self.sampled + count <= earned
+        return len(self.windows) > 0 and self.sampled + count <= earned
 
     def can_insert(self) -> bool:
         """Whether it is the actors' turn. Nothing breaks if they play on: `append` never refuses."""
@@ -61,17 +123,15 @@ class MemoryReplay:
 
     def draw(self, count: int) -> Sample:
         """`count` windows drawn uniformly, with replacement."""
-        picks = self.rng.integers(len(self.windows), size=count)
-        data = b"".join(record for pick in picks for record in self.windows[pick])
-        rows = np.frombuffer(data, record_dtype(self.spec)).reshape(count, self.config.length)  # [B, T]
+        picks = self.oldest + self.rng.integers(len(self.windows), size=count)
+        sample = self.records.gather([self.windows[pick] for pick in picks.tolist()])
         self.sampled += count
-        sequences = Sequences(*(rows[name].copy() for name in Sequences._fields))
-        sequences.is_first[:, 0] = True
-        return Sample(sequences, policy_version=rows["policy_version"][:, -1].copy())
+        sample.sequences.is_first[:, 0] = True
+        return sample
 
     def stats(self) -> ReplayStats:
         """Counts, as of now."""
-        steps = sum(self.fresh)
+        steps = sum(self.fresh.values())
         return ReplayStats(
             steps=steps,
             windows=len(self.windows),
@@ -84,7 +144,11 @@ class MemoryReplay:
         """Frees the memory."""
         self.windows.clear()
         self.fresh.clear()
-        self.oldest = 0
+        self.records.close()
+
+    def _drop_oldest(self) -> None:
+        oldest = self.oldest
+        del self.windows[oldest], self.fresh[oldest]
 
 
 class MemoryWriter:
@@ -96,7 +160,7 @@ class MemoryWriter:
         self._replay = replay
         self._types = field_types(replay.spec)
         self._stream = Stream(replay.config.length, replay.config.stride)
-        self._latest: deque[bytes] = deque(maxlen=replay.config.length)
+        self._latest: deque[Record] = deque(maxlen=replay.config.length)
         self.acknowledged = 0
 
     @property
@@ -113,7 +177,8 @@ class MemoryWriter:
         """Takes one record in."""
         check_step(step, self._types)
         fresh = self._stream.take(is_first=bool(step.is_first), is_last=is_last)
-        self._latest.append(b"".join([value.tobytes() for value in step] + [np.int64(policy_version).tobytes()]))
+        record = b"".join([value.tobytes() for value in step] + [np.int64(policy_version).tobytes()])
+        self._latest.append(self._replay.put(record))
         if fresh is not None:
             self._replay.insert(tuple(self._latest), fresh)
             self.acknowledged += fresh
@@ -136,7 +201,7 @@ class MemorySampler:
     def sample(self, timeout: float) -> Sample:
         """The next batch. Raises at once if none is due: in one thread, waiting would not bring it."""
         replay, config = self._replay, self._replay.config
-        if len(replay.windows) < min_windows(config):
+        if replay.inserted < min_windows(config):
             raise ReplayTimeout(f"the replay holds {len(replay.windows)} of the {min_windows(config)} windows it needs")
         if not replay.can_sample(config.batch):
             raise ReplayTimeout(f"more play is due first: {replay.inserted} windows in, {replay.sampled} sampled")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 
 from learner.config import TrainConfig
@@ -38,6 +39,15 @@ def test_windows_become_time_major_tensors_that_share_nothing() -> None:
     before = sequences.reward.copy()
     batch.reward.fill_(9)
     np.testing.assert_array_equal(sequences.reward, before)
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_windows_that_are_tensors_already_become_the_same_batch(batch: int) -> None:
+    arrays = make_sample(0, batch=batch).sequences
+    tensors = Sequences(*(torch.from_numpy(array) for array in arrays))
+    for ours, theirs, source in zip(to_batch(tensors, "cpu"), to_batch(arrays, "cpu"), tensors, strict=True):
+        assert ours.dtype == theirs.dtype and ours.is_contiguous() and torch.equal(ours, theirs)
+        assert ours.untyped_storage().data_ptr() != source.untyped_storage().data_ptr()
 
 
 def test_one_report_per_sample_counting_on() -> None:

@@ -41,11 +41,14 @@ def new_host() -> Iterator[Callable[[], Host]]:
         host.kill()
 
 
-@pytest.fixture(params=["memory", pytest.param("reverb", marks=pytest.mark.reverb)])
+@pytest.fixture(params=["memory", "device", pytest.param("reverb", marks=pytest.mark.reverb)])
 def make_replay(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[MakeReplay]:
-    """Makes a replay of either backend, for the contract that both keep."""
+    """Makes a replay of each backend, for the contract that all keep."""
     if request.param == "memory":
         yield lambda config: replay.in_memory(config, SPEC, seed=0)
+        return
+    if request.param == "device":
+        yield lambda config: replay.on_device(config, SPEC, seed=0, device="cpu")
         return
     host: Host = request.getfixturevalue("shared_host")
     started: list[str] = []

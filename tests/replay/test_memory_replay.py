@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -27,7 +28,7 @@ def filled(lengths: list[int], seed: int = 3) -> MemoryReplay:
 
 
 def records(memory: MemoryReplay) -> dict[int, bytes]:
-    return {id(record): record for record in itertools.chain(*memory.windows)}
+    return {id(record): record for record in itertools.chain(*memory.windows.values())}
 
 
 def same_draws(one: MemoryReplay, other: MemoryReplay) -> None:
@@ -39,7 +40,7 @@ def same_draws(one: MemoryReplay, other: MemoryReplay) -> None:
 def test_overlap_stores_records_once() -> None:
     memory = filled([101, 60])
     assert len(records(memory)) == 161
-    assert sum(len(window) for window in memory.windows) > 300
+    assert sum(len(window) for window in memory.windows.values()) > 300
 
 
 def test_memory_is_bounded_when_full() -> None:
@@ -51,7 +52,9 @@ def test_memory_is_bounded_when_full() -> None:
         wanted = step._replace(obs=noise.integers(0, 255, (64, 64, 1), np.uint8), is_first=np.bool_(t % 90 == 0))
         writer.append(wanted, is_last=t % 90 == 89, policy_version=0)
     held = sum(sys.getsizeof(record) for record in records(memory).values())
-    held += sum(sys.getsizeof(window) for window in memory.windows) - 8 * 8 * 1000 + 8 * 8 * len(memory.windows)
+    held += (
+        sum(sys.getsizeof(window) for window in memory.windows.values()) - 8 * 8 * 1000 + 8 * 8 * len(memory.windows)
+    )
     assert held <= 1.04 * 4000 * bytes_per_step(memory.spec)
 
 
@@ -115,8 +118,23 @@ def test_other_capacity_keeps_the_newest(tmp_path: Path) -> None:
     small = load(tmp_path, replace(CONFIG, capacity=100), SPEC)
     play(memory.writer(), [60], start=5000)
     play(small.writer(), [60], start=5000)
-    newest = (memory.windows[memory.oldest :] + memory.windows[: memory.oldest])[-25:]
-    assert small.windows[small.oldest :] + small.windows[: small.oldest] == newest
+    assert len(small.windows) == 25 and small.oldest == memory.inserted - 25
+    assert small.windows == {number: memory.windows[number] for number in small.windows}
+
+
+def test_file_from_when_the_windows_were_a_ring(tmp_path: Path) -> None:
+    memory = filled([101, 60, 300])
+    split = 30
+    ring = [*memory.windows.values()]
+    ring, fresh = ring[-split:] + ring[:-split], [*memory.fresh.values()]
+    old = replay.in_memory(CONFIG, SPEC, seed=0)
+    old.windows, old.fresh = dict(enumerate(ring)), dict(enumerate(fresh[-split:] + fresh[:-split]))
+    save(old, tmp_path)
+    head, rest = (tmp_path / FILE).read_bytes().split(b"\n", 1)
+    head = json.dumps(json.loads(head) | {"oldest": split, "inserted": memory.inserted}).encode()
+    (tmp_path / FILE).write_bytes(head + b"\n" + rest)
+    again = load(tmp_path, CONFIG, SPEC)
+    assert again.windows == memory.windows and again.fresh == memory.fresh
 
 
 @pytest.mark.parametrize("keep", [0.0, 0.01, 0.1, 0.5, 0.999])

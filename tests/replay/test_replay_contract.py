@@ -9,7 +9,7 @@ import pytest
 
 from replay import Replay, ReplayConfig, ReplayTimeout, Sample, Sequences
 from replay.config import error_buffer, max_windows, min_windows, samples_per_insert
-from tests.replay.testkit import Background, frame_numbers, game, play
+from tests.replay.testkit import Background, frame_numbers, game, play, to_numpy
 
 T = 8
 MakeReplay = Callable[[ReplayConfig], Replay]
@@ -26,7 +26,7 @@ def plenty(windows: int, stride: int = 4) -> ReplayConfig:
 def draw(replay: Replay, batches: int) -> Sample:
     """Many batches as one."""
     sampler = replay.sampler()
-    samples = [sampler.sample(timeout=20) for _ in range(batches)]
+    samples = [to_numpy(sampler.sample(timeout=20)) for _ in range(batches)]
     sampler.close()
     sequences = Sequences(*(np.concatenate(columns) for columns in zip(*(s.sequences for s in samples), strict=True)))
     return Sample(sequences, np.concatenate([s.policy_version for s in samples]))

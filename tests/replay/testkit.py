@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 import replay
-from replay import EnvSpec, ReplayConfig, Step, Writer
+from replay import EnvSpec, ReplayConfig, Sample, Sequences, Step, Writer
 
 ROOT = Path(__file__).resolve().parents[2]
 SPEC = EnvSpec(obs_shape=(4, 4, 1), num_actions=7)
@@ -33,6 +33,12 @@ def frame(number: int) -> np.ndarray:
 def frame_numbers(obs: np.ndarray) -> np.ndarray:
     """uint8 [..., 4, 4, 1] -> int64 [...]"""
     return np.ascontiguousarray(obs).reshape(*obs.shape[:-3], 16).view(np.int64)[..., 0]
+
+
+def to_numpy(sample: Sample) -> Sample:
+    """The one place where a test takes a batch from the device that it was drawn on."""
+    arrays = (field if isinstance(field, np.ndarray) else field.cpu().numpy() for field in sample.sequences)
+    return Sample(Sequences(*arrays), sample.policy_version)
 
 
 def game(start: int, length: int, terminal: bool = True) -> Iterator[tuple[Step, bool]]:
