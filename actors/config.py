@@ -37,6 +37,7 @@ class ActorConfig:
     games: int = 16  # E, games that one actor process steps together; dreamerv2: 1
     pull_every: int = 8  # steps of its games between an actor's looks for newer weights; ours
     threads: int = 1  # CPU threads of one actor process; ours
+    workers: int = 0  # processes that step the games of an inline run, 0 = its own process; ours
 
 
 def check_numbers(config: EnvConfig) -> None:

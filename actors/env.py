@@ -1,15 +1,6 @@
-"""The games: E of them side by side, stepped together, each screen made into a small picture.
+"""The games of one process, stepped one after the other, each screen made into a small picture.
 
-    action given     -      a_0     a_1    (any)    a_3
-    prev_action      0      a_0     a_1      0      a_3
-    is_first         1       0       0       1       0
-    is_last          0       0       1       0       0
-
-A game whose previous record was its last is reset by the next call instead of acting (Gymnasium's "next-step"
-autoreset), so every call brings exactly one record of every game. One policy step = `frame_skip` emulator frames.
-
-ALE games are played through the emulator itself: Gymnasium's step would fetch a colour screen for every frame. ale-py's
-vector environment is not used: it shrinks whole screens (no crop or contrast before that), and per core is no faster.
+ALE games are played through the emulator itself: Gymnasium's step would fetch a colour screen for every frame.
 """
 
 from __future__ import annotations
@@ -17,7 +8,6 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
 
 import ale_py  # its import registers the ALE/... ids
 import cv2
@@ -26,18 +16,12 @@ import numpy as np
 from ale_py import roms
 
 from actors.config import EnvConfig, check_crop, check_numbers, import_games, near_names
+from actors.interface import Arrived
 from replay.config import UserError
 from replay.experience import EnvSpec, Step
 
 _ATARI = ("ale_py.env:AtariEnv", "ale_py:AtariEnv", ale_py.AtariEnv)
 _OLD_NAME = re.compile(r"(?P<game>\w+?)(?P<kind>Deterministic|NoFrameskip)?-v(?P<version>[04])")
-
-
-class Arrived(NamedTuple):
-    """What one vector step brought."""
-
-    step: Step  # every field [E, ...]
-    is_last: np.ndarray  # bool [E]  the game ended with this record, truly or by the time limit
 
 
 class AtariGame:
@@ -106,7 +90,7 @@ class PictureGame:
 
 
 class Games:
-    """E games of one kind, preprocessed as in dreamerv2; the first call must be `reset`.
+    """E games of one kind, preprocessed as in dreamerv2: `AnyGames` in this process.
 
     One difference: a game's last picture shows its end, not the step before, so that the end can be predicted from it.
     """
@@ -127,16 +111,27 @@ class Games:
         self._lives = [0] * self.num
         self._serve = [False] * self.num  # the ball must be served before anything can happen
         self._steps = [0] * self.num  # policy steps since the reset
+        self._sent: np.ndarray | None = None  # actions that wait for `receive`
 
     def reset(self) -> Arrived:
-        """Starts every game anew, also in the middle of one."""
+        """Starts every game anew."""
         self._ended = np.ones(self.num, bool)
         return self.step(np.zeros(self.num, np.int32))
 
     def step(self, actions: np.ndarray) -> Arrived:
-        """actions: int [E], each 0..num_actions-1; that of a game whose previous record was its last is ignored."""
+        """`send`, then `receive`."""
+        self.send(actions)
+        return self.receive()
+
+    def send(self, actions: np.ndarray) -> None:
+        """actions: int [E]. Only keeps them: the games of this process play in `receive`."""
         assert actions.shape == (self.num,), actions.shape
-        actions = self._with_fire(actions)
+        self._sent = actions
+
+    def receive(self) -> Arrived:
+        """What the actions sent lead to."""
+        assert self._sent is not None, "receive() without send()"
+        actions, self._sent = self._with_fire(self._sent), None
         is_first, is_last, is_terminal = self._ended, np.zeros(self.num, bool), np.zeros(self.num, bool)
         reward = np.zeros(self.num, np.float32)
         obs = np.empty((self.num, *self.spec.obs_shape), np.uint8)  # new each time: others keep these records
@@ -247,15 +242,14 @@ def resolve(config: EnvConfig) -> EnvConfig:
     return replace(config, id=plain, frame_skip=skip, sticky=sticky)
 
 
-def make_games(config: EnvConfig, num: int, seed: int) -> Games:
-    """Game e has its own stream of chance, a function of (seed, e): the same seed plays the same games bit by bit."""
+def make_games(config: EnvConfig, num: int, seed: int, *, first: int = 0) -> Games:
+    """Games first, first + 1, ... Game e has its own stream of chance, a function of (seed, e) alone."""
     config = resolve(config)
     check_numbers(config)
     cv2.setNumThreads(0)  # several actors share the cores: OpenCV's own threads would fight for them
-    chances = [np.random.SeedSequence([seed, e]) for e in range(num)]
-    games = [
-        open_game(config, int(chance.generate_state(1)[0]) >> 1) for chance in chances
-    ]  # the emulator takes 31 bits
+    chances = [np.random.SeedSequence([seed, e]) for e in range(first, first + num)]
+    seeds = [int(chance.generate_state(1)[0]) >> 1 for chance in chances]  # the emulator takes 31 bits
+    games = [open_game(config, number) for number in seeds]
     return Games(games, [np.random.default_rng(chance.spawn(1)[0]) for chance in chances], config)
 
 

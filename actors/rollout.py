@@ -8,8 +8,9 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from actors.env import Games
+from actors.interface import AnyGames
 from dreamer.agent import Agent
 from replay.experience import Step
 
@@ -35,7 +36,7 @@ class Tick(NamedTuple):
 
 
 def play(
-    games: Games,
+    games: AnyGames,
     agent: Agent,
     *,
     refresh: Callable[[], int],
@@ -49,7 +50,12 @@ def play(
     none: then actions are drawn uniformly from `rng`. `sample=False` takes the most probable action instead of a draw.
 
     A game that ended is reset by the next tick, whose record of it is a reset: action 0, reward 0, is_first.
+
+    When a tick is yielded the next actions have been chosen, so weights that the consumer brings act from the tick
+    after the next one on. Games in other processes play while it works. With the policy on a GPU it is the other way
+    round: first the consumer gives the GPU its work, which goes on while the games play and is not waited for.
     """
+    on_gpu = torch.device(device).type == "cuda"
     state = agent.initial(games.num)
     arrived = games.reset()
     score, length = np.zeros(games.num), np.zeros(games.num, int)
@@ -57,19 +63,38 @@ def play(
     version = -1
     while True:
         step, is_last = arrived.step, arrived.is_last
+        led_here, version = version, refresh()
+        if version < 0:
+            drawn = torch.from_numpy(rng.integers(games.spec.num_actions, size=games.num))
+        else:
+            inputs = (torch.as_tensor(x, device=device) for x in (step.obs, step.prev_action, step.is_first))
+            drawn, state = agent.policy_step(state, *inputs, sample=sample)
+        actions = fetch(drawn)
+        if not on_gpu:
+            games.send(actions())
         score = np.where(step.is_first, 0.0, score + step.reward)
         length = np.where(step.is_first, 0, length + 1)
         began = np.where(step.is_first, time.monotonic(), began)
         episodes = [
-            EpisodeReport(int(e), float(score[e]), int(length[e]), version, time.monotonic() - began[e])
+            EpisodeReport(int(e), float(score[e]), int(length[e]), led_here, time.monotonic() - began[e])
             for e in np.flatnonzero(is_last)
         ]
-        yield Tick(step, is_last, int((~step.is_first).sum()), version, episodes)
-        version = refresh()
-        if version < 0:
-            action = rng.integers(games.spec.num_actions, size=games.num)
-        else:
-            inputs = (torch.as_tensor(x, device=device) for x in (step.obs, step.prev_action, step.is_first))
-            drawn, state = agent.policy_step(state, *inputs, sample=sample)
-            action = drawn.cpu().numpy()
-        arrived = games.step(action)
+        yield Tick(step, is_last, int((~step.is_first).sum()), led_here, episodes)
+        if on_gpu:
+            games.send(actions())
+        arrived = games.receive()
+
+
+def fetch(tensor: Tensor) -> Callable[[], np.ndarray]:
+    """Starts a tensor's way to the host; the result waits for it, and not for work that the device was given later."""
+    on_host = tensor.to("cpu", non_blocking=True)
+    if not tensor.is_cuda:
+        return on_host.numpy
+    copied = torch.cuda.Event()
+    copied.record(torch.cuda.current_stream(tensor.device))
+
+    def wait() -> np.ndarray:
+        copied.synchronize()
+        return on_host.numpy()
+
+    return wait

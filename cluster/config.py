@@ -58,7 +58,7 @@ def fast() -> Config:
     """One GPU with 16 cores: the official algorithm, smaller and on clearer pictures. Not yet tuned by measurement."""
     return Config(
         env=breakout(),
-        actor=ActorConfig(games=32),
+        actor=ActorConfig(games=32, workers=16),
         replay=ReplayConfig(length=32, stride=16, batch=32, prefill=4_000, replay_ratio=32.0),
         model=ModelConfig(cnn_depth=32, deter=512, hidden=512, gamma=0.99, reward_scale=5.0),
         behavior=BehaviorConfig(units=512, layers=3),
@@ -126,6 +126,10 @@ def check(config: Config) -> None:
             "replay.stride must be at most half of replay.length, or the replay ratio cannot be held exactly",
         ),
         (config.actor.games > 0, f"actor.games must be at least 1, not {config.actor.games}"),
+        (
+            0 <= config.actor.workers <= config.actor.games,
+            f"actor.workers must be 0 to actor.games ({config.actor.games}), not {config.actor.workers}",
+        ),
         (config.actor.pull_every > 0, f"actor.pull_every must be at least 1, not {config.actor.pull_every}"),
         (config.cluster.actors > 0, f"cluster.actors must be at least 1, not {config.cluster.actors}"),
         (config.behavior.horizon > 1, f"behavior.horizon must be at least 2, not {config.behavior.horizon}"),

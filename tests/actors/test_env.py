@@ -123,6 +123,25 @@ def test_the_same_seed_is_bit_identical_and_games_differ(config):
     assert not np.array_equal(one.obs[:, 0], one.obs[:, 1])
 
 
+def test_a_part_of_the_games_plays_like_that_part_of_all():
+    actions = random_actions(100, 3, seed=1)
+    whole, part = make_games(EnvConfig(), 3, seed=5), make_games(EnvConfig(), 2, seed=5, first=1)
+    arrived, of_part = whole.reset(), part.reset()
+    for action in actions:
+        assert same([field[1:] for field in arrived.step], of_part.step)
+        arrived, of_part = whole.step(action), part.step(action[1:])
+
+
+def test_a_step_is_sent_and_then_received():
+    one, other = make_games(EnvConfig(), 2, seed=0), make_games(EnvConfig(), 2, seed=0)
+    one.reset(), other.reset()
+    with pytest.raises(AssertionError, match="without send"):
+        one.receive()
+    for action in random_actions(20, 2):
+        one.send(action)
+        assert same(one.receive().step, other.step(action).step)
+
+
 def test_sticky_actions_differ_between_seeds_and_none_leave_no_chance():
     actions = random_actions(120)
     for sticky, alike in [(0.25, False), (0.0, True)]:

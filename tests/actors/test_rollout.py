@@ -66,10 +66,29 @@ def test_play_is_random_until_there_are_weights(games: Games, monkeypatch: pytes
 
 
 def test_new_weights_are_used_at_the_next_step_and_their_version_is_recorded(games: Games) -> None:
-    versions = iter([-1, -1, 7, 7, 9])
+    versions = iter([-1, -1, 7, 7, 9, 11])
     ticks = list(islice(play(games, make_agent(), refresh=lambda: next(versions), rng=np.random.default_rng(0)), 6))
-    # A tick carries the version of the policy that chose the actions which led to it.
+    # A tick carries the version of the policy that chose the actions which led to it; the next ones are chosen already.
     assert [tick.policy_version for tick in ticks] == [-1, -1, -1, 7, 7, 9]
+
+
+def test_the_games_step_while_the_consumer_works(games: Games, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Actions are sent before the tick is handed out, and fetched when the next one is asked for."""
+    order: list[str] = []
+    send, receive = games.send, games.receive
+    monkeypatch.setattr(games, "send", lambda actions: (order.append("send"), send(actions))[1])
+    monkeypatch.setattr(games, "receive", lambda: (order.append("receive"), receive())[1])
+    for _ in islice(play(games, make_agent(), refresh=lambda: -1, rng=np.random.default_rng(0)), 3):
+        order.append("consumer")
+    assert order == ["send", "receive"] + ["send", "consumer", "receive"] * 2 + ["send", "consumer"]  # first: reset
+
+
+def test_games_left_in_the_middle_of_a_step_start_anew(games: Games) -> None:
+    agent = make_agent()
+    for _ in range(2):
+        ticks = roll(games, agent, 3)
+        assert ticks[0].step.is_first.all() and not ticks[1].step.is_first.any()
+    games.close()
 
 
 def test_the_policy_sees_the_record_of_a_reset_as_a_first_one(games: Games, monkeypatch: pytest.MonkeyPatch) -> None:
