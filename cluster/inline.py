@@ -1,5 +1,6 @@
 """Everything in one process, taking turns: the simplest runtime, bit-identical for one seed, and the end-to-end test.
 
+With actor.workers the games step in processes of their own while the learner trains: bit by bit the same run.
 Needs neither Ray nor Reverb nor TensorFlow.
 """
 
@@ -14,17 +15,18 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from actors.env import make_games
+from actors.parallel import make_parallel_games
 from actors.rollout import Tick, play
 from cluster.config import to_json
 from cluster.run_dir import choose_device, make_agent
 from cluster.run_log import RunLog
 from cluster.signals import Stop
-from cluster.training import ActorNews, Every, Job, Tally, append, pictures, reached
+from cluster.training import ActorNews, Every, Gaps, Job, Tally, append, pictures, reached
 from learner import checkpoint
+from learner.allocator import keep_freed_memory
 from learner.loop import learn
 from learner.step import make_optimizers
-from replay import MemoryReplay, ReplayCorrupt, Sample, UserError, in_memory, memory_file
+from replay import MemoryReplay, ReplayCorrupt, Sample, UserError, in_memory, memory_file, on_device
 from replay.experience import EnvSpec
 
 log = logging.getLogger("inline")
@@ -37,14 +39,16 @@ class InlineRun:
     def __init__(self, job: Job, run_log: RunLog) -> None:
         self.job, self.log = job, run_log
         self.config = config = job.config
-        device = choose_device(config.train.device)
+        self.device = device = choose_device(config.train.device)
+        keep_freed_memory()
         if config.train.threads:
             torch.set_num_threads(config.train.threads)
         torch.manual_seed(config.train.seed)
         self.rng = np.random.default_rng(config.train.seed)
         # A resumed run must not play the games of its beginning once more.
         resumed = job.resume.update if job.resume else 0
-        self.games = make_games(config.env, config.actor.games, seed=config.train.seed + resumed)
+        actor, seed = config.actor, config.train.seed + resumed
+        self.games = make_parallel_games(config.env, actor.games, seed, actor.workers)
         self.agent = make_agent(config, self.games.spec).to(device)
         self.optimizers = make_optimizers(self.agent, config.train)
         self.replay = self._restore(self.games.spec)
@@ -53,7 +57,7 @@ class InlineRun:
             self.agent, self.optimizers, self._samples(), config.train, device=device, update=run_log.update
         )
         self.tally, self.news = Tally(run_log.update), ActorNews(0, 0)
-        self.device = device
+        self.gaps = Gaps(device)
         self.draw = Every(config.train.image_every)
         self.began = time.monotonic()
 
@@ -68,32 +72,35 @@ class InlineRun:
             device=self.device,
         )
         why = ""
-        while not why:
-            self._play(ticks)
-            why = self._learn(stop) or self._why_end(stop)
-            if look.due() or why:
-                self.log.handle(self.news.message(sum(writer.acknowledged for writer in self.writers)))
-                self.log.handle(self.tally.message(self.replay.stats()))
-            if save.due():
-                self.save()
-        self.save()
-        self.games.close()
+        try:
+            while not why:
+                self._play(ticks)
+                why = self._learn(stop) or self._why_end(stop)
+                if look.due() or why:
+                    self.log.handle(self.news.message(sum(writer.acknowledged for writer in self.writers)))
+                    self.tally.waited(self.gaps.seconds())
+                    self.log.handle(self.tally.message(self.replay.stats()))
+                if save.due():
+                    self.save()
+        finally:  # also when a process of the games has died
+            self.save()
+            self.games.close()
         return why
 
     def _play(self, ticks: Iterator[Tick]) -> None:
-        """One record of every game; the learner waits for it."""
-        began = time.monotonic()
+        """One record of every game."""
         tick = next(ticks)
         for e, writer in enumerate(self.writers):
             append(writer, tick, e)
         self.news.add(tick)
-        self.tally.waited(time.monotonic() - began)
 
     def _learn(self, stop: Stop) -> str:
         """As many updates as the replay ratio allows now; the games wait for them. Why training is over, or ""."""
         began, why = time.monotonic(), ""
         while not why and self.replay.can_sample(self.config.replay.batch):
+            self.gaps.update_begins()
             report = next(self.reports)
+            self.gaps.update_ends()
             self.tally.add(report)
             why = self._why_end(stop)
             if self.draw.due():
@@ -125,15 +132,22 @@ class InlineRun:
                 shutil.rmtree(old, ignore_errors=True)
 
     def _restore(self, spec: EnvSpec) -> MemoryReplay:
+        """The replay, on the learner's GPU if it has one; filled with what the run had saved."""
         config, resume = self.config, self.job.resume
-        if resume is None:
-            return in_memory(config.replay, spec, seed=config.train.seed)
-        checkpoint.restore(resume, self.agent, self.optimizers, self.rng)
-        try:
-            return memory_file.load(_replay_folder(self.job.run.replay, resume.update), config.replay, spec)
-        except (UserError, ReplayCorrupt) as error:
-            log.warning("%s; the replay starts empty and is filled before training goes on", error)
-            return in_memory(config.replay, spec, seed=config.train.seed + resume.update)
+        seed = config.train.seed + (resume.update if resume else 0)
+        on_gpu = self.device.type == "cuda"
+        replay = (
+            on_device(config.replay, spec, seed=seed, device=str(self.device))
+            if on_gpu
+            else in_memory(config.replay, spec, seed=seed)
+        )
+        if resume:
+            checkpoint.restore(resume, self.agent, self.optimizers, self.rng)
+            try:
+                memory_file.restore(replay, _replay_folder(self.job.run.replay, resume.update))
+            except (UserError, ReplayCorrupt) as error:
+                log.warning("%s; the replay starts empty and is filled before training goes on", error)
+        return replay
 
     def _samples(self) -> Iterator[Sample]:
         sampler = self.replay.sampler()

@@ -21,6 +21,7 @@ from cluster.run_dir import Run, choose_device, make_agent
 from cluster.training import ActorNews, Every, Limits, Tally, append, pictures, reached
 from dreamer.types import PolicySnapshot
 from learner import checkpoint
+from learner.allocator import keep_freed_memory
 from learner.loop import learn
 from learner.step import make_optimizers
 from replay import ReplayStats, ReplayTimeout, ReplayUnavailable, Sample, connect, serve
@@ -167,6 +168,7 @@ class LearnerRole:
     def __init__(self, place: Place, updates: int | None) -> None:
         config = place.config
         logging.getLogger().addHandler(NoteHandler(place.board, "learner"))
+        keep_freed_memory()
         if config.train.threads:
             torch.set_num_threads(config.train.threads)
         self.place, self.limits = place, Limits(updates=updates)

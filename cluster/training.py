@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -78,16 +78,16 @@ class Tally:
 
     def _reset(self) -> None:
         self._began, self._updates, self._wait, self._age = time.monotonic(), 0, 0.0, 0.0
-        self._sums: dict[str, torch.Tensor] = {}
+        self._names: list[str] = []
+        self._sum: torch.Tensor | float = 0.0  # [M] of the metrics, on the device
 
     def add(self, report: LearnerReport) -> None:
         """Takes note of one update."""
         self.update = report.update
         self._updates += 1
         self._age += report.policy_age
-        for name, value in report.metrics.items():
-            value = value.float()
-            self._sums[name] = self._sums[name] + value if name in self._sums else value
+        self._names = list(report.metrics)
+        self._sum = self._sum + torch.stack([value.float() for value in report.metrics.values()])
 
     def waited(self, seconds: float) -> None:
         """Takes note of time without data."""
@@ -98,15 +98,50 @@ class Tally:
     ) -> LearnerMessage:
         """What happened since the last message; starts the next one."""
         means: dict[str, float] = {}
-        if self._updates:
-            values = (torch.stack(list(self._sums.values())) / self._updates).tolist()
-            means = dict(zip(self._sums, values, strict=True)) | {"policy_age_updates": self._age / self._updates}
+        if isinstance(self._sum, torch.Tensor):
+            values = (self._sum / self._updates).tolist()
+            means = dict(zip(self._names, values, strict=True)) | {"policy_age_updates": self._age / self._updates}
         seconds = time.monotonic() - self._began
         message = LearnerMessage(
             self.update, self._updates, means, seconds, self._wait, replay, images or {}, checkpoint
         )
         self._reset()
         return message
+
+
+class Gaps:
+    """The time between updates on the learner's device: how long it waits for games, policy and data."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._end = self._now()
+        self._gaps: list[tuple[Any, Any]] = []  # moments: the end of an update, the beginning of the next
+
+    def update_begins(self) -> None:
+        """To be called before an update is given to the device."""
+        self._gaps.append((self._end, self._now()))
+
+    def update_ends(self) -> None:
+        """To be called when it has been given to the device."""
+        self._end = self._now()
+
+    def seconds(self) -> float:
+        """The sum since the last call; waits for the device."""
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
+            total = sum(end.elapsed_time(begin) for end, begin in self._gaps) / 1000
+        else:
+            total = sum(begin - end for end, begin in self._gaps)
+        self._gaps.clear()
+        return total
+
+    def _now(self) -> Any:
+        """Seconds; on a GPU, whose work is still to be done when it is given, an event among that work."""
+        if self._device.type != "cuda":
+            return time.monotonic()
+        event = torch.cuda.Event(enable_timing=True)
+        event.record(torch.cuda.current_stream(self._device))
+        return event
 
 
 def append(writer: Writer, tick: Tick, game: int) -> None:

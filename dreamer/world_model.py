@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
@@ -123,17 +124,33 @@ class WorldModel(nn.Module):
 
         The policy sees the state cut from its graph: gradients reach an action only through what it brings about.
         """
-        state, states, actions = start.state, [start.state], []
-        for _ in range(horizon):
-            action = act(state.detach())
-            state = self.rssm.imagine_step(state, action)
-            states.append(state)
-            actions.append(action)
-        dreamt = State(torch.stack([s.h for s in states]), torch.stack([s.z for s in states]))
-        feat = dreamt.feat()
-        # A start may be a terminal state, and of that the data knows for certain.
-        discount = torch.cat([start.discount[None], self.predict_discount(feat[1:])])
-        return Dream(dreamt, torch.stack(actions), self.predict_reward(feat), discount)
+        with weights_cast_once():
+            state, states, actions = start.state, [start.state], []
+            for _ in range(horizon):
+                action = act(state.detach())
+                state = self.rssm.imagine_step(state, action)
+                states.append(state)
+                actions.append(action)
+            dreamt = State(torch.stack([s.h for s in states]), torch.stack([s.z for s in states]))
+            feat = dreamt.feat()
+            # A start may be a terminal state, and of that the data knows for certain.
+            discount = torch.cat([start.discount[None], self.predict_discount(feat[1:])])
+            return Dream(dreamt, torch.stack(actions), self.predict_reward(feat), discount)
+
+
+@contextmanager
+def weights_cast_once() -> Iterator[None]:
+    """Under autocast, casts every weight once in here instead of at every use.
+
+    For code that is all with gradient or all without: what was cast without gradient must not serve where one is due.
+    """
+    before = torch.is_autocast_cache_enabled()
+    torch.set_autocast_cache_enabled(True)
+    try:
+        yield
+    finally:
+        torch.set_autocast_cache_enabled(before)
+        torch.clear_autocast_cache()
 
 
 def scale_pixels(obs: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ class TrainConfig:
     grad_clip: float = 100.0  # largest global gradient norm, of each optimiser alone; dreamerv2 model_opt.clip
     weight_decay: float = 1e-6  # share of every weight lost per update, not times lr; dreamerv2 model_opt.wd
     precision: str = "float32"  # float32 | bfloat16 (losses, logits and state stay float32); dreamerv2 float16
+    capture: bool = True  # on a GPU, the whole update as one CUDA graph; ours
     device: str = "auto"  # cpu | cuda | auto = cuda where there is one; ours
     threads: int = 0  # CPU threads of the learner, 0 = torch decides; ours
     publish_every: int = 10  # updates between broadcasts of the weights; ours

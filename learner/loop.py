@@ -11,6 +11,7 @@ from dreamer.agent import Agent
 from dreamer.types import Batch, Metrics
 from learner.config import TrainConfig
 from learner.feed import to_batch
+from learner.graph import Update, capture
 from learner.step import Optimizers, make_grad_steps, train_step
 from replay import Sample
 
@@ -34,10 +35,21 @@ def learn(
     update: int = 0,
 ) -> Iterator[LearnerReport]:
     """Trains on every sample; `update` is the count to go on from. Ends when the samples end."""
-    step = make_grad_steps(optimizers, clip=config.grad_clip)
+    step_of: Update | None = None
     for sample in samples:
         age = float((update - sample.policy_version.clip(min=0)).mean())
         batch = to_batch(sample.sequences, device)
-        metrics = train_step(agent, step, batch, precision=config.precision)
+        step_of = step_of or make_update(agent, optimizers, config, example=batch)
+        metrics = step_of(batch)
         update += 1
         yield LearnerReport(update, metrics, age, batch)
+
+
+def make_update(agent: Agent, optimizers: Optimizers, config: TrainConfig, *, example: Batch) -> Update:
+    """What improves the agent by a batch like `example` [T, B, ...]: on a GPU one captured graph, else plain calls."""
+    step = make_grad_steps(optimizers, clip=config.grad_clip)
+
+    def update(batch: Batch) -> Metrics:
+        return train_step(agent, step, batch, precision=config.precision)
+
+    return capture(update, agent, optimizers, example) if config.capture and example.obs.is_cuda else update

@@ -23,6 +23,7 @@ def make_optimizers(agent: Agent, config: TrainConfig) -> Optimizers:
     """
     rates = {"model": config.model_lr, "actor": config.actor_lr, "critic": config.critic_lr}
     groups = {"model": agent.world.parameters(), **agent.behavior.param_groups()}
+    on_gpu = next(agent.parameters()).is_cuda
     return {
         name: torch.optim.AdamW(
             list(parameters),
@@ -30,6 +31,7 @@ def make_optimizers(agent: Agent, config: TrainConfig) -> Optimizers:
             eps=config.adam_eps,
             weight_decay=config.weight_decay / rates[name],
             fused=True,
+            capturable=on_gpu,  # counts its steps where a CUDA graph can
         )
         for name, parameters in groups.items()
     }
@@ -47,9 +49,9 @@ def _make_grad_step(optimizer: torch.optim.AdamW, clip: float) -> Callable[[Tens
         # Not loss.backward(): that would leave gradients in every weight on the way, the world model's included.
         gradients = torch.autograd.grad(loss, parameters)
         norm = torch.nn.utils.get_total_norm(gradients)
-        scale = (clip / norm.clamp(min=clip)).to(norm.dtype)
-        for parameter, gradient in zip(parameters, gradients, strict=True):
-            parameter.grad = gradient * scale
+        clipped = torch._foreach_mul(gradients, clip / norm.clamp(min=clip))
+        for parameter, gradient in zip(parameters, clipped, strict=True):
+            parameter.grad = gradient
         optimizer.step()
         optimizer.zero_grad()
         return norm.detach()

@@ -16,10 +16,9 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from replay.config import ReplayConfig, UserError, max_windows
-from replay.experience import EnvSpec
+from replay.config import UserError, max_windows
 from replay.interface import ReplayCorrupt
-from replay.memory_backend import HostRecords, MemoryReplay, Record, Window
+from replay.memory_backend import MemoryReplay, Record, Window
 from replay.schema import record_dtype, table_name
 
 FILE = "replay.bin"
@@ -55,13 +54,6 @@ def save(replay: MemoryReplay, directory: Path) -> None:
         file.flush()
         os.fsync(file.fileno())
     os.replace(partial, directory / FILE)
-
-
-def load(directory: Path, config: ReplayConfig, spec: EnvSpec) -> MemoryReplay:
-    """The replay as saved, in the memory of this process."""
-    replay = MemoryReplay(config, spec, seed=0, records=HostRecords(config, spec))
-    restore(replay, directory)
-    return replay
 
 
 def restore(replay: MemoryReplay, directory: Path) -> None:

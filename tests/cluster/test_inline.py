@@ -58,19 +58,22 @@ def test_the_agent_can_be_loaded_and_plays(run: Path) -> None:
 
 
 def test_one_seed_gives_one_run_bit_for_bit(tmp_path: Path) -> None:
-    paths = [tmp_path / "a", tmp_path / "b", tmp_path / "other seed"]
-    for path, seed in zip(paths, "112", strict=True):
-        code, _, err = finish(start(*train_options(path, *INLINE, "--updates", "25", "--seed", seed)))
+    """Also where the games step in other processes."""
+    paths = [tmp_path / "a", tmp_path / "b", tmp_path / "other seed", tmp_path / "workers"]
+    for path, seed, workers in zip(paths, "1121", "0002", strict=True):
+        more = ("--updates", "25", "--seed", seed, "--actor.workers", workers)
+        code, _, err = finish(start(*train_options(path, *INLINE, *more)))
         assert code == 0, err
     agents = [checkpoint.load_newest(path / "checkpoints") for path in paths]
-    same, other = agents[1], agents[2]
-    assert agents[0] and same and other
-    assert agents[0].policy_step == same.policy_step
+    same, other, in_workers = agents[1:]
+    assert agents[0] and same and other and in_workers
+    assert agents[0].policy_step == same.policy_step == in_workers.policy_step
     for key, value in agents[0].agent.items():
         assert torch.equal(value, same.agent[key]), key
+        assert torch.equal(value, in_workers.agent[key]), key
     assert any(not torch.equal(value, other.agent[key]) for key, value in agents[0].agent.items())
     played = [[(e["score"], e["length"], e["game"]) for e in rows(path / "episodes.jsonl")] for path in paths]
-    assert played[0] == played[1] and played[0]
+    assert played[0] == played[1] == played[3] and played[0]
 
 
 def test_a_resumed_run_counts_on_without_a_burst(tmp_path: Path) -> None:

@@ -14,11 +14,18 @@ import pytest
 import replay
 from replay import EnvSpec, MemoryReplay, ReplayConfig, ReplayCorrupt, UserError
 from replay.config import min_windows
-from replay.memory_file import FILE, load, save
+from replay.memory_file import FILE, restore, save
 from replay.schema import bytes_per_step
 from tests.replay.testkit import SPEC, frame_numbers, game, play
 
 CONFIG = ReplayConfig(capacity=400, length=8, stride=4, batch=5, prefill=40, replay_ratio=50)
+
+
+def load(directory: Path, config: ReplayConfig, spec: EnvSpec) -> MemoryReplay:
+    """A saved replay in this process."""
+    memory = replay.in_memory(config, spec, seed=0)
+    restore(memory, directory)
+    return memory
 
 
 def filled(lengths: list[int], seed: int = 3) -> MemoryReplay:
