@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import pairwise
 
 import torch
@@ -43,7 +44,7 @@ class Encoder(nn.Module):
         super().__init__()
         sizes = [channels, depth, 2 * depth, 4 * depth, 8 * depth]
         self.convs = nn.ModuleList(nn.Conv2d(i, o, kernel_size=4, stride=2) for i, o in pairwise(sizes))
-        channels_last(self)
+        channels_last(self.convs)
         self.outputs = 2 * 2 * 8 * depth
 
     def forward(self, image: Tensor) -> Tensor:
@@ -68,7 +69,7 @@ class Decoder(nn.Module):
             nn.ConvTranspose2d(i, o, kernel_size=k, stride=2)
             for (i, o), k in zip(pairwise(sizes), kernels, strict=True)
         )
-        channels_last(self)
+        channels_last(self.convs[:-1])
 
     def forward(self, feat: Tensor) -> Tensor:
         first, *others, last = self.convs
@@ -78,11 +79,13 @@ class Decoder(nn.Module):
         return transposed_conv_by_phases(x, last).float()
 
 
-def channels_last(module: nn.Module) -> None:
-    """Stores kernels as (out, y, x, in) instead of (out, in, y, x): same numbers, a fifth faster."""
-    for parameter in module.parameters():
-        if parameter.dim() == 4:
-            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+def channels_last(convs: Iterable[nn.Module]) -> None:
+    """Stores kernels as (first, y, x, second) instead of (first, second, y, x): the same numbers, a fifth faster."""
+    for conv in convs:
+        assert isinstance(conv, nn.Conv2d | nn.ConvTranspose2d)
+        # Not contiguous(memory_format=...): it leaves a kernel of one channel as it is, and all that follows with it.
+        kernel = conv.weight.data.permute(0, 2, 3, 1).clone(memory_format=torch.contiguous_format)
+        conv.weight.data = kernel.permute(0, 3, 1, 2)
 
 
 # --- Three convolutions in the form that computes the same several times faster than torch's own kernels ---

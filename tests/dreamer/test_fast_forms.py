@@ -107,7 +107,7 @@ def test_a_convolution_in_fast_form_equals_torchs_own(name: str, outputs: int) -
     form, make, size = CONVS[name]
     torch.manual_seed(0)
     conv = make(5, outputs)
-    nets.channels_last(conv)
+    nets.channels_last([conv])
     nn.init.normal_(conv.bias)
     x = torch.randn(4, 5, *size, requires_grad=True)
     plain = conv(x if size else x[..., None, None])
@@ -118,3 +118,13 @@ def test_a_convolution_in_fast_form_equals_torchs_own(name: str, outputs: int) -
     torch.testing.assert_close(
         gradients_of((fast * push).sum(), inputs), gradients_of((plain * push).sum(), inputs), rtol=0, atol=1e-5
     )
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_gradients_lie_in_memory_as_their_weights_do(channels: int) -> None:
+    """A fused optimiser goes through both by address: with another layout it would mix up the numbers."""
+    world = make_agent(channels=channels).world
+    names, weights = zip(*world.named_parameters(), strict=True)
+    loss = world.loss(random_batch(5, 3, channels=channels)).loss
+    for name, weight, grad in zip(names, weights, torch.autograd.grad(loss, weights), strict=True):
+        assert weight.stride() == grad.stride(), name
