@@ -36,7 +36,8 @@ def straight_through_sample(logits: Tensor, noise: Tensor | None = None) -> Tens
 
 def one_hot_mode(logits: Tensor) -> Tensor:
     """logits [..., C] -> the most probable class as one-hot float32 [..., C]; no gradient."""
-    return F.one_hot(logits.argmax(-1), logits.shape[-1]).float()
+    # Not F.one_hot: outside CUDA it looks at the values first, which no device that works ahead can be asked for.
+    return logits.new_zeros(logits.shape, dtype=torch.float32).scatter_(-1, logits.argmax(-1, keepdim=True), 1.0)
 
 
 def log_prob(logits: Tensor, one_hot: Tensor) -> Tensor:

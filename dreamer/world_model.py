@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dreamer.config import ModelConfig
@@ -66,7 +65,7 @@ class WorldModel(nn.Module):
 
     def one_hot(self, action: Tensor) -> Tensor:
         """Action indices [...] -> float32 [..., A]."""
-        return F.one_hot(action.long(), self.num_actions).float()
+        return (action[..., None] == torch.arange(self.num_actions, device=action.device)).float()
 
     def observe(self, batch: Batch) -> Unroll:
         """Posterior states of a batch."""

@@ -1,0 +1,154 @@
+"""An update from fixed places is the same update, and does nothing that a CUDA graph cannot repeat."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from dreamer.agent import Agent
+from dreamer.config import BehaviorConfig
+from dreamer.types import Batch, Metrics
+from learner.config import TrainConfig
+from learner.graph import StaticUpdate, restore, tensors_of
+from learner.loop import make_update
+from learner.step import Optimizers, make_optimizers
+from tests.dreamer.tiny import BEHAVIOR, make_agent, random_batch
+
+CONFIG = TrainConfig(model_lr=1e-3, actor_lr=1e-3, critic_lr=1e-3)
+SLOW = replace(BEHAVIOR, slow_every=3)
+PRECISIONS = pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+
+
+def start(device: str = "cpu", behavior: BehaviorConfig = SLOW) -> tuple[Agent, Optimizers]:
+    torch.manual_seed(0)
+    agent = make_agent(behavior).to(device)
+    return agent, make_optimizers(agent, CONFIG)
+
+
+def batches(count: int, device: str = "cpu") -> list[Batch]:
+    torch.manual_seed(7)
+    return [Batch(*(x.to(device) for x in random_batch(6, 3))) for _ in range(count)]
+
+
+def run(agent: Agent, optimizers: Optimizers, config: TrainConfig, data: list[Batch], *, static: bool) -> list[Metrics]:
+    update = make_update(agent, optimizers, config, example=data[0])
+    if static:
+        update = StaticUpdate(update, data[0])
+    torch.manual_seed(1)
+    return [{name: value.clone() for name, value in update(batch).items()} for batch in data]
+
+
+@PRECISIONS
+def test_updates_from_fixed_places_are_bit_for_bit_the_plain_ones(precision: str) -> None:
+    config, data = replace(CONFIG, precision=precision), batches(8)
+    plain, static = start(), start()
+    expected = run(*plain, config, data, static=False)
+    found = run(*static, config, data, static=True)
+    assert found == expected
+    for ours, theirs in zip(tensors_of(*static), tensors_of(*plain), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_every_batch_is_used_and_metrics_of_one_update_outlive_the_next() -> None:
+    agent, optimizers = start()
+    update = StaticUpdate(make_update(agent, optimizers, CONFIG, example=batches(1)[0]), batches(1)[0])
+    reports = [update(batch) for batch in batches(4)]
+    for before, after in pairwise(reports):
+        assert before["batch_reward"] != after["batch_reward"]  # not the numbers of one and the same place
+
+
+def test_nothing_that_an_update_changes_ever_moves_in_memory() -> None:
+    agent, optimizers = start()
+    update = make_update(agent, optimizers, CONFIG, example=batches(1)[0])
+    update(batches(1)[0])  # makes the moments
+    before = [(tensor, tensor.data_ptr(), tensor.clone()) for tensor in tensors_of(agent, optimizers)]
+    for batch in batches(SLOW.slow_every):
+        update(batch)
+    after = list(tensors_of(agent, optimizers))
+    assert len(after) == len(before)
+    for tensor, (was, address, value) in zip(after, before, strict=True):
+        assert tensor is was and tensor.data_ptr() == address
+        assert not torch.equal(tensor, value)  # and everything is changed: nothing was left out of the list in vain
+
+
+def test_a_warm_up_leaves_no_trace() -> None:
+    agent, optimizers = start()
+    for rounds in range(2):  # before and after there are moments
+        saved = {id(tensor): tensor.clone() for tensor in tensors_of(agent, optimizers)}
+        expected = [tensor.clone() for tensor in tensors_of(agent, optimizers)]
+        update = make_update(agent, optimizers, CONFIG, example=batches(1)[0])
+        for batch in batches(3):
+            update(batch)
+        restore(saved, agent, optimizers)
+        found = list(tensors_of(agent, optimizers))
+        for tensor, value in zip(found, expected, strict=False):
+            assert torch.equal(tensor, value)
+        if rounds == 0:
+            moments = found[len(expected) :]
+            assert moments and all((tensor == 0).all() for tensor in moments)
+        update(batches(1)[0])
+
+
+class NoQuestions(TorchDispatchMode):
+    """Fails where the host needs a value, or a shape that depends on values: a device that works ahead would stall."""
+
+    ASKING = ("_local_scalar_dense", "is_nonzero", "nonzero", "equal", "unique", "masked_select", "repeat_interleave.T")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = str(func).removeprefix("aten.")
+        assert not name.startswith(self.ASKING), f"{name} makes the host wait for the device"
+        if name.startswith(("index.", "index_put")):
+            masks = [index for index in args[1] or () if isinstance(index, Tensor) and index.dtype == torch.bool]
+            assert not masks, f"{name} with a mask makes the host wait for the device"
+        if name.startswith(("_to_copy", "copy_")):
+            devices = {arg.device for arg in args if isinstance(arg, Tensor)} | {(kwargs or {}).get("device")}
+            assert len(devices - {None}) == 1, f"{name} goes from one device to another: {devices}"
+        self.seen += 1
+        return func(*args, **(kwargs or {}))
+
+
+def test_the_guard_sees_what_it_must_not_let_pass() -> None:
+    x = torch.rand(3)
+    for question in (lambda: x.sum().item(), lambda: bool(x[0] > 2), lambda: x[x > 2], lambda: x.nonzero()):
+        with pytest.raises(AssertionError), NoQuestions():
+            question()
+
+
+@PRECISIONS
+@pytest.mark.parametrize("rho", [1.0, 0.5])
+def test_an_update_never_asks_the_device_for_a_value(precision: str, rho: float) -> None:
+    agent, optimizers = start(behavior=replace(SLOW, rho=rho))
+    data = batches(2)
+    update = StaticUpdate(
+        make_update(agent, optimizers, replace(CONFIG, precision=precision), example=data[0]), data[0]
+    )
+    update(data[0])  # optimisers may look around once
+    with NoQuestions() as guard:
+        update(data[1])
+    assert guard.seen > 500
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize(("precision", "tolerance"), [("float32", 1e-4), ("bfloat16", 1e-2)])
+def test_a_captured_update_equals_the_eager_one_over_50_seeded_updates(precision: str, tolerance: float) -> None:
+    """The same kernels on the same draws; some add up in another order from run to run."""
+    data = batches(50, "cuda")
+    config = replace(CONFIG, precision=precision)
+    eager, captured = start("cuda"), start("cuda")
+    expected = run(*eager, replace(config, capture=False), data, static=False)
+    found = run(*captured, config, data, static=False)
+    for ours, theirs in zip(found, expected, strict=True):
+        for name in theirs:
+            torch.testing.assert_close(ours[name], theirs[name], rtol=tolerance, atol=tolerance, msg=name)
+    for ours, theirs in zip(tensors_of(*captured), tensors_of(*eager), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=tolerance, atol=tolerance)
