@@ -35,7 +35,7 @@ test: setup
 check: lint types test
 
 bench: setup
-	@echo "error: there is no benchmark yet"; exit 2
+	$(RUN) cluster bench --out docs/bench $(ARGS)
 
 train-local: setup
 	$(RUN) cluster train $(ARGS)

@@ -20,6 +20,7 @@ USAGE = """usage: dreamer COMMAND [options]     (dreamer COMMAND --help tells a 
   train      learn a game
   evaluate   play full games with a trained agent, beside a random one
   record     film a game, its reconstruction, or a dream
+  bench      measure the speed of every part, and how near it is to what the machine can do
   config     print every value of a preset with its source
   params     print parameter counts
   doctor     check this machine
@@ -45,12 +46,13 @@ def _run(arguments: list[str]) -> int:
     # Read when torch is imported; see SPIN.
     os.environ.setdefault("GOMP_SPINCOUNT", SPIN)
     # Imported late: torch alone takes two seconds, and --help should not.
-    from cluster import commands
+    from cluster import bench_command, commands
 
     table: dict[str, Callable[[list[str]], int]] = {
         "train": commands.train,
         "evaluate": commands.evaluate,
         "record": commands.record,
+        "bench": bench_command.bench,
         "config": commands.config,
         "params": commands.params,
         "doctor": commands.doctor,

@@ -52,7 +52,8 @@ def train(arguments: list[str]) -> int:
     check(config)
     spec = run_dir.env_spec(config)
     device = run_dir.choose_device(config.train.device)
-    memory = check_memory(config.replay, spec)
+    on_gpu = options.runtime == "inline" and device.type == "cuda"  # where the replay lives
+    memory = check_memory(config.replay, spec, torch.cuda.mem_get_info(device)[0] if on_gpu else None)
     trainer = runtime(options.runtime)
     stop = Stop()
     run, found = open_or_create(options, config, spec)

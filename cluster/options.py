@@ -70,6 +70,17 @@ class PresetOptions:
 
 
 @dataclass(frozen=True)
+class BenchOptions:
+    """Measure how fast each part is, and how far from what the machine can do."""
+
+    part: tyro.conf.Positional[Literal["all", "env", "actor", "replay", "learner", "train"]] = "all"  # what to measure
+    preset: Literal["paper", "fast", "cpu"] | None = None  # default: paper, and cpu or fast beside it
+    device: Literal["cpu", "cuda"] | None = None  # default: cuda where there is one
+    out: Path | None = None  # folder for a dated JSON file; default: none is written
+    json: bool = False  # one JSON document on stdout
+
+
+@dataclass(frozen=True)
 class DoctorOptions:
     """Check this machine: one line for each thing that must be right."""
 

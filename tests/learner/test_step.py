@@ -142,3 +142,20 @@ def test_time_major_batches_reach_the_model(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(agent.world, "loss", lambda b: seen.append(b) or loss(b))
     train_step(agent, make_grad_steps(make_optimizers(agent, CONFIG), clip=100), batch, precision="float32")
     assert seen[0].obs.shape[:2] == (5, 3)
+
+
+def test_bfloat16_learns_as_float32_does() -> None:
+    """The curve of the world model's loss on one batch: both fall, and nearly alike."""
+    curves = {}
+    for precision in ("float32", "bfloat16"):
+        torch.manual_seed(0)
+        agent, batch = make_agent(), random_batch(8, 4)
+        batch.obs[:, :, :, :20], batch.obs[:, :, :, 20:] = 255, 100  # a picture that can be learned
+        config = replace(CONFIG, model_lr=3e-3)
+        step = make_grad_steps(make_optimizers(agent, config), clip=config.grad_clip)
+        torch.manual_seed(1)
+        losses = [train_step(agent, step, batch, precision=precision)["image_loss"].item() for _ in range(80)]
+        curves[precision] = torch.tensor(losses) - 4096 * 0.9189385  # without the constant of the normal's density
+    high, low = curves["float32"], curves["bfloat16"]
+    assert high[-1] < 0.1 * high[0]
+    torch.testing.assert_close(low, high, rtol=0.1, atol=0.01 * high[0].item())

@@ -1,0 +1,189 @@
+"""The command `bench`: runs the parts that are asked for, prints a table, checks the ratios, keeps the numbers."""
+
+from __future__ import annotations
+
+import json
+import platform
+import re
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from cluster import ceilings
+from cluster.bench import bench_actor, bench_env, bench_learner
+from cluster.bench_replay import bench_memory, bench_replay
+from cluster.bench_training import bench_training
+from cluster.config import preset
+from cluster.options import BenchOptions, parse
+from cluster.run_dir import choose_device, env_spec
+from learner.checkpoint import write_atomically
+from replay.config import UserError
+
+Result = dict[str, Any]
+
+# What a part must reach of its floor, in the same run. Below the numbers that we saw by what runs differ.
+LEAST = {
+    "env": 0.5,
+    "actor paper": 0.45,
+    "learner paper cpu float32": 0.6,
+    "learner paper cpu bfloat16": 0.33,
+}
+
+
+def bench(arguments: list[str]) -> int:
+    """Measures; 1 if a part falls below what it must reach."""
+    options = parse(BenchOptions, arguments, command="bench")
+    device = choose_device(options.device or "auto")
+    small = "fast" if device.type == "cuda" else "cpu"
+    console = Console(stderr=True)
+    result = measure(options, device, small, console)
+    failed = shortfalls(result)
+    if options.out:
+        console.print(f"kept in {keep(result, options.out)}", markup=False, soft_wrap=True)
+    if options.json:
+        print(json.dumps(result))
+    else:
+        show(result, Console())
+    for line in failed:
+        console.print(f"error: {line}", markup=False, soft_wrap=True)
+    return 1 if failed else 0
+
+
+def measure(options: BenchOptions, device: torch.device, small: str, console: Console) -> Result:
+    """One part after the other, each said before it begins."""
+
+    def begin(what: str) -> None:
+        console.print(f"{time.strftime('%H:%M:%S')} measuring {what} ...", highlight=False, markup=False)
+
+    presets = [options.preset] if options.preset else ["paper", small]
+    wanted = ["env", "actor", "replay", "learner", "train"] if options.part == "all" else [options.part]
+    begin("the machine's ceilings")
+    machine = ceilings.measure(device)
+    result: Result = {"date": datetime.now(UTC).isoformat(timespec="seconds"), "machine": machine._asdict()}
+    for part in wanted:
+        match part:
+            case "env" | "actor":
+                result[part], *others = games_and_policy(part, presets, device, begin)
+                if others:
+                    result[f"{part}_small"] = others[0]
+            case "replay":
+                begin("the replay")
+                config = preset(presets[0])
+                run = bench_replay if find_spec("reverb") else bench_memory
+                result[part] = run(config.replay, env_spec(config))._asdict()
+            case "learner":
+                result[part] = learners(presets, device, begin)
+            case "train":
+                result[part] = training_runs(options.preset or small, device, begin)
+    return result
+
+
+def games_and_policy(part: str, presets: list[str], device: torch.device, begin: Callable[[str], None]) -> list[Result]:
+    """Part env or actor for each preset."""
+    results = []
+    for name in presets:
+        begin(f"{part}, preset {name}")
+        found = bench_env(preset(name)) if part == "env" else bench_actor(preset(name), device)
+        results.append({"preset": name, **found._asdict()})
+    return results
+
+
+def learners(presets: list[str], device: torch.device, begin: Callable[[str], None]) -> list[Result]:
+    """Updates of each preset, in each precision."""
+    results = []
+    for name in presets:
+        for precision in ("float32", "bfloat16"):
+            begin(f"the learner, preset {name}, {precision}")
+            results.append(bench_learner(name, preset(name), device, precision)._asdict())
+    return results
+
+
+def training_runs(name: str, device: torch.device, begin: Callable[[str], None]) -> list[Result]:
+    """Real training: on a GPU, or without Ray, in one process; else with one and with two actors."""
+    alone = device.type == "cuda" or find_spec("ray") is None
+    results = []
+    for actors in [1] if alone else [1, 2]:
+        runtime = "inline" if alone else "ray"
+        begin(f"a training run, preset {name}, {runtime}, {actors} actor(s)")
+        results.append(bench_training(name, runtime=runtime, device=device.type, actors=actors)._asdict())
+    return results
+
+
+def shortfalls(result: Result) -> list[str]:
+    """Parts that are slower than they must be, one line each."""
+    ratios = {}
+    if "env" in result:
+        ratios["env"] = result["env"]["ratio_to_floor"]
+    if "actor" in result:
+        ratios[f"actor {result['actor']['preset']}"] = result["actor"]["ratio_to_floor"]
+    for each in result.get("learner", []):
+        ratios[f"learner {each['preset']} {each['device']} {each['precision']}"] = each["ratio_to_floor"]
+    return [
+        f"{part} reaches {ratios[part]:.2f} of its floor, it must reach {least}"
+        for part, least in LEAST.items()
+        if part in ratios and ratios[part] < least
+    ]
+
+
+def keep(result: Result, folder: Path) -> Path:
+    """Writes a dated JSON file. Raises UserError where it cannot be written."""
+    machine = result["machine"]
+    name = re.sub(r"[^A-Za-z0-9]+", "-", machine["gpu"] or platform.machine()).strip("-").lower()
+    path = folder / f"{result['date'][:10]}-{name}-{machine['commit'].rstrip('+') or 'unknown'}.json"
+    text = json.dumps(result, indent=2) + "\n"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, lambda file: file.write(text.encode()))
+    except OSError as error:
+        raise UserError(f"cannot write {path} ({error.strerror}): choose another --out") from error
+    return path
+
+
+def show(result: Result, console: Console) -> None:
+    """A table for people."""
+    machine = result["machine"]
+    console.print(
+        f"{machine['gpu'] or machine['cpu']}, {machine['cores']} cores; matrix product {machine['fp32_gflops']:.0f} "
+        f"(float32) and {machine['bf16_gflops']:.0f} (bfloat16) GFLOP/s; copy {machine['copy_gbps']:.1f} GB/s; "
+        f"torch {machine['torch']}; commit {machine['commit']}",
+        highlight=False,
+        soft_wrap=True,
+    )
+    table = Table("part", "measured", "floor", "ratio", "spread")
+    for found in filter(None, (result.get("env"), result.get("env_small"))):
+        what = f"games, preset {found['preset']}, {found['games']} in {found['processes']} process(es)"
+        row(table, what, found["steps_per_second"], found["raw_emulator_steps_per_second"], "steps/s", found)
+    for found in filter(None, (result.get("actor"), result.get("actor_small"))):
+        what = f"policy, preset {found['preset']}, {found['games']} games, {found['device']}"
+        row(table, what, found["steps_per_second"], found["floor_steps_per_second"], "steps/s", found)
+        whole = f"{found['steps_per_second_with_games']:,.0f} steps/s"
+        table.add_row(f"whole actor, preset {found['preset']}", whole)
+    if found := result.get("replay"):
+        table.add_row(f"replay ({found['backend']}), written", f"{found['insert_steps_per_second']:,.0f} steps/s")
+        table.add_row("replay, read", f"{found['sample_sequences_per_second']:,.0f} windows/s")
+    for found in result.get("learner", []):
+        what = f"update, preset {found['preset']}, {found['device']} {found['precision']} {found['mode']}"
+        measured = f"{found['seconds_per_update']:.4g} s ({found['updates_per_second']:.2f}/s)"
+        ratio, spread = f"{found['ratio_to_floor']:.2f}", f"{found['spread']:.0%}"
+        table.add_row(what, measured, f"{found['floor_seconds']:.4g} s", ratio, spread)
+    for found in result.get("train", []):
+        what = f"training, preset {found['preset']}, {found['runtime']}, {found['actors']} actor process(es)"
+        measured = (
+            f"{found['updates_per_second']:.2f} updates/s, learner waits {found['learner_wait']:.1%}, "
+            f"ratio {found['replay_ratio']:.2f} of {found['replay_ratio_wanted']:g}"
+        )
+        table.add_row(what, measured, "", "", f"{found['spread']:.0%}")
+    console.print(table)
+
+
+def row(table: Table, what: str, measured: float, floor: float, unit: str, found: Result) -> None:
+    """One part that has a floor."""
+    ratio, spread = f"{found['ratio_to_floor']:.2f}", f"{found['spread']:.0%}"
+    table.add_row(what, f"{measured:,.0f} {unit}", f"{floor:,.0f} {unit}", ratio, spread)

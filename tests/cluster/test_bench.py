@@ -1,0 +1,140 @@
+"""The benchmark: what it counts is right, its JSON is the contract's, and a slow part is an error."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from cluster import ceilings
+from cluster.bench import bench_actor, bench_env, bench_learner, count_flop, random_play
+from cluster.bench_command import keep, learners, shortfalls
+from cluster.bench_training import bench_training
+from cluster.cli import main
+from cluster.config import Config, cpu
+from cluster.run_dir import make_agent
+from learner.feed import to_batch
+from learner.step import make_optimizers
+from replay import EnvSpec, UserError
+from tests.dreamer.tiny import BEHAVIOR, MODEL
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A few repetitions of everything: what they say is not looked at."""
+    repeat = ceilings.repeat
+    for module in ("cluster.bench", "cluster.ceilings"):
+        monkeypatch.setattr(
+            f"{module}.repeat", lambda run, device, **_: repeat(run, device, warm_up=1, least=2, seconds=0.1)
+        )
+
+
+@pytest.fixture
+def config() -> Config:
+    small = cpu()
+    return replace(
+        small,
+        model=MODEL,
+        behavior=BEHAVIOR,
+        actor=replace(small.actor, games=2),
+        replay=replace(small.replay, length=4, stride=2, batch=3),
+        train=replace(small.train, threads=0),
+    )
+
+
+def test_games_and_policy_are_measured_against_their_floors(config: Config) -> None:
+    games = bench_env(config, seconds=0.3)
+    assert games.games == 2 and games.processes == 1
+    assert games.steps_per_second > 0 and games.raw_emulator_steps_per_second > 0
+    assert games.ratio_to_floor == games.steps_per_second / games.raw_emulator_steps_per_second
+
+    policy = bench_actor(config, CPU, seconds=0.3)
+    assert policy.threads == config.actor.threads and policy.games == 2
+    assert policy.steps_per_second > 0 and policy.steps_per_second_with_games > 0
+    assert policy.ratio_to_floor == policy.steps_per_second / policy.floor_steps_per_second
+
+
+def test_an_update_is_measured_on_real_pictures(config: Config) -> None:
+    found = bench_learner("tiny", config, CPU, "float32")
+    assert (found.batch, found.length, found.mode, found.device) == (3, 4, "eager", "cpu")
+    assert found.updates_per_second == pytest.approx(1 / found.seconds_per_update)
+    assert found.ratio_to_floor == pytest.approx(found.floor_seconds / found.seconds_per_update)
+    assert found.peak_memory_bytes > 50e6
+    # 3 * 4 trained steps at ratio 8 belong to 1.5 policy steps of four frames.
+    assert found.frames_per_second == pytest.approx(found.updates_per_second * 1.5 * 4)
+    assert random_play(config).sequences.obs.std() > 1
+
+
+def test_counted_operations_are_those_of_the_layers(config: Config) -> None:
+    """Twice the multiplications of every matrix product: of one dense layer, forward and backward."""
+    spec = EnvSpec((64, 64, 1), 4)
+
+    def gflop(**changes: int) -> int:
+        sized = replace(config, behavior=replace(config.behavior, **changes))
+        agent = make_agent(sized, spec)
+        batch = to_batch(random_play(config).sequences, "cpu")
+        return count_flop(agent, make_optimizers(agent, sized.train), sized, batch)
+
+    # One more hidden layer in actor, critic and target critic. N = 12 starts, H = 4.
+    per_row = 2 * BEHAVIOR.units**2
+    dreaming, slow = 4 * 12 * per_row, 5 * 12 * per_row
+    actor, critic = 3 * 12 * per_row, 4 * 12 * per_row  # H - 1 and H states; forward and twice backward
+    assert gflop(layers=2) - gflop(layers=1) == dreaming + slow + 3 * (actor + critic)
+
+
+def test_what_is_below_its_least_is_named() -> None:
+    update = {"preset": "paper", "device": "cpu", "precision": "float32", "ratio_to_floor": 0.3}
+    result = {"env": {"ratio_to_floor": 0.7}, "learner": [update, update | {"preset": "cpu"}]}
+    assert shortfalls(result) == ["learner paper cpu float32 reaches 0.30 of its floor, it must reach 0.6"]
+
+
+def test_results_are_kept_by_date_machine_and_commit(tmp_path: Path) -> None:
+    machine = {"gpu": "NVIDIA H100 80GB HBM3", "commit": "abc1234+"}
+    path = keep({"date": "2026-11-22T10:00:00+00:00", "machine": machine}, tmp_path / "new")
+    assert path.name == "2026-11-22-nvidia-h100-80gb-hbm3-abc1234.json"
+    assert json.loads(path.read_text())["machine"] == machine
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="choose another --out"):
+        keep({"date": "2026", "machine": machine}, tmp_path / "file")
+
+
+def test_the_command_prints_the_contracts_json(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, config: Config
+) -> None:
+    monkeypatch.setattr("cluster.bench_command.preset", lambda name: config)
+    assert main(["bench", "learner", "--preset", "cpu", "--json", "--device", "cpu"]) == 0
+    out, err = capsys.readouterr()
+    result = json.loads(out)
+    assert {"cpu", "cores", "gpu", "fp32_gflops", "bf16_gflops", "copy_gbps"} <= set(result["machine"])
+    assert result["machine"]["fp32_gflops"] > 1
+    assert [each["precision"] for each in result["learner"]] == ["float32", "bfloat16"]
+    assert {"preset", "device", "precision", "mode", "batch", "length", "seconds_per_update"} <= set(
+        result["learner"][0]
+    )
+    assert "measuring the learner" in err
+    assert main(["bench", "learner", "--preset", "cpu", "--device", "cpu"]) == 0
+    assert "matrix product" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("words", [["actr"], ["learner", "--preset", "huge"], ["--device", "tpu"]])
+def test_a_wrong_word_is_one_line_and_exit_code_2(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", *words]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.bench
+def test_a_training_run_settles_at_its_replay_ratio() -> None:
+    found = bench_training("cpu", runtime="inline", device="cpu", actors=1, minutes=1.0)
+    assert found.replay_ratio == pytest.approx(found.replay_ratio_wanted, rel=0.05)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_gpu_is_measured_captured(config: Config) -> None:
+    found = learners(["fast"], torch.device("cuda"), lambda _: None)
+    assert all(each["mode"] == "captured" and each["first_update_seconds"] < 60 for each in found)
