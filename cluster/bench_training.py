@@ -26,7 +26,7 @@ class TrainingBench(NamedTuple):
     updates_per_second: float  # median of the logging intervals
     policy_steps_per_second: float
     learner_wait: float  # share of the learner's time without data
-    replay_ratio: float  # trained steps per played step
+    replay_ratio: float  # trained steps per played step since training began
     replay_ratio_wanted: float
     spread: float  # of updates per second
 
@@ -61,8 +61,6 @@ def bench_training(name: str, *, runtime: str, device: str, actors: int, minutes
         return statistics.median(row[field] for row in rows)
 
     rates = [row["updates_per_second"] for row in rows]
-    first, last = rows[0], rows[-1]
-    trained_steps = (last["update"] - first["update"]) * config.replay.batch * config.replay.length
     return TrainingBench(
         preset=name,
         runtime=runtime,
@@ -71,7 +69,7 @@ def bench_training(name: str, *, runtime: str, device: str, actors: int, minutes
         updates_per_second=median("updates_per_second"),
         policy_steps_per_second=median("policy_steps_per_second"),
         learner_wait=median("learner_wait"),
-        replay_ratio=trained_steps / (last["policy_step"] - first["policy_step"]),
+        replay_ratio=rows[-1]["replay_ratio"],
         replay_ratio_wanted=config.replay.replay_ratio,
         spread=(max(rates) - min(rates)) / statistics.median(rates),
     )

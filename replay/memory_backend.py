@@ -14,9 +14,9 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 
 from replay.config import ReplayConfig, UserError, check_config, max_windows, min_windows, samples_per_insert
-from replay.experience import EnvSpec, Sequences, Step
+from replay.experience import EnvSpec, Step
 from replay.interface import ReplayStats, ReplayTimeout, Sample
-from replay.schema import bytes_per_step, check_step, field_types, record_dtype
+from replay.schema import bytes_per_step, check_step, field_types, record_dtype, to_bytes, to_sample
 from replay.stream import Stream
 
 Record: TypeAlias = Any  # whatever a store gives out for a record: `bytes`, or an int
@@ -60,8 +60,7 @@ class HostRecords:
         """B windows -> arrays [B, T, ...]."""
         data = b"".join(record for window in windows for record in window)
         rows = np.frombuffer(data, self._dtype).reshape(len(windows), self._length)  # [B, T]
-        sequences = Sequences(*(rows[name].copy() for name in Sequences._fields))
-        return Sample(sequences, policy_version=rows["policy_version"][:, -1].copy())
+        return to_sample(rows)
 
     def dump(self, records: Sequence[Record]) -> bytes:
         """The bytes of these records, one after another."""
@@ -177,8 +176,7 @@ class MemoryWriter:
         """Takes one record in."""
         check_step(step, self._types)
         fresh = self._stream.take(is_first=bool(step.is_first), is_last=is_last)
-        record = b"".join([value.tobytes() for value in step] + [np.int64(policy_version).tobytes()])
-        self._latest.append(self._replay.put(record))
+        self._latest.append(self._replay.put(to_bytes(step, policy_version)))
         if fresh is not None:
             self._replay.insert(tuple(self._latest), fresh)
             self.acknowledged += fresh

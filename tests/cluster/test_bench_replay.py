@@ -1,0 +1,45 @@
+"""The bench of the replay: it measures something, and leaves no process behind."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import psutil
+import pytest
+
+from cluster.bench_replay import ReplayBench, bench_memory, bench_replay
+from replay import EnvSpec, ReplayConfig
+
+CONFIG = ReplayConfig(length=16, stride=8, batch=8)
+SPEC = EnvSpec((64, 64, 1), 4)
+
+
+def assert_measured(found: ReplayBench) -> None:
+    assert found.insert_steps_per_second > 100 and found.sample_sequences_per_second > 10
+    assert 0 <= found.insert_spread < 10 and 0 <= found.sample_spread < 10
+
+
+@pytest.mark.reverb
+def test_reverb_is_measured_and_no_process_is_left() -> None:
+    pytest.importorskip("reverb")
+    before = psutil.Process().children(recursive=True)
+    found = bench_replay(CONFIG, SPEC, seconds=1.0)
+    assert found.backend == "reverb"
+    assert_measured(found)
+    assert 100 < found.bytes_per_step < 20_000
+    assert psutil.Process().children(recursive=True) == before
+
+
+def test_memory_is_measured() -> None:
+    found = bench_memory(CONFIG, SPEC, seconds=0.2)
+    assert found.backend == "memory"
+    assert_measured(found)
+
+
+@pytest.mark.reverb
+def test_a_process_that_dies_is_an_error_and_none_is_left() -> None:
+    pytest.importorskip("reverb")
+    before = psutil.Process().children(recursive=True)
+    with pytest.raises(RuntimeError, match=r"process to write has died(.|\n)*replay\.batch must be at least 1"):
+        bench_replay(replace(CONFIG, batch=0), SPEC)
+    assert psutil.Process().children(recursive=True) == before
