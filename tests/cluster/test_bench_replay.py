@@ -26,7 +26,7 @@ def test_reverb_is_measured_and_no_process_is_left() -> None:
     found = bench_replay(CONFIG, SPEC, seconds=1.0)
     assert found.backend == "reverb"
     assert_measured(found)
-    assert 100 < found.bytes_per_step < 20_000
+    assert found.bytes_per_step < 20_000
     assert psutil.Process().children(recursive=True) == before
 
 
