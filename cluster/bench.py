@@ -1,13 +1,15 @@
 """How fast each part is, and how far from the floor that follows from counted operations.
 
-Numbers are medians after a warm-up; spread is (largest - smallest) / median. A ratio to the floor of 1 would be a part
-that does nothing but matrix products at the machine's full rate (or, for games, nothing but emulate).
+Numbers are medians after a warm-up; spread is (largest - smallest) / median. What makes the floor is measured in turns
+with the part itself, so that a ratio is of the same moments on a machine that others use too. A ratio to the floor of 1
+would be a part that does nothing but matrix products at the machine's full rate (or, for games, nothing but emulate).
 """
 
 from __future__ import annotations
 
 import resource
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -19,7 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from actors.env import make_games, open_game, resolve
 from actors.parallel import make_parallel_games
 from actors.rollout import play
-from cluster.ceilings import matrix_gflops, repeat, synchronize
+from cluster.ceilings import MatrixProduct, alternate, repeat, synchronize
 from cluster.config import Config, train_every
 from cluster.run_dir import env_spec, make_agent
 from cluster.training import append
@@ -77,42 +79,40 @@ class LearnerBench(NamedTuple):
     spread: float
 
 
-def bench_env(config: Config, *, seconds: float = 5.0) -> EnvBench:
+def bench_env(config: Config, *, seconds: float = 8.0) -> EnvBench:
     """Random play of the preset's games, in as many processes as an inline run has."""
-    cpu, actor = torch.device("cpu"), config.actor
+    actor = config.actor
     games = make_parallel_games(config.env, actor.games, 0, actor.workers)
     rng = np.random.default_rng(0)
     games.reset()
 
-    def play_100() -> None:
-        for _ in range(100):
+    def play_50() -> None:
+        for _ in range(50):
             games.step(rng.integers(games.spec.num_actions, size=games.num))
 
-    timing = repeat(play_100, cpu, warm_up=1, seconds=seconds)
+    emulate_500 = raw_emulator(config)
+    timing, raw = alternate([play_50, emulate_500], torch.device("cpu"), warm_up=1, seconds=seconds)
     games.close()
-    rate = 100 * actor.games / timing.seconds
-    processes = max(1, actor.workers)
-    raw = raw_emulator(config, seconds=seconds) * processes
-    return EnvBench(rate, actor.games, raw, rate / raw, processes, timing.spread)
+    rate, processes = 50 * actor.games / timing.seconds, max(1, actor.workers)
+    floor = 500 / raw.seconds * processes
+    return EnvBench(rate, actor.games, floor, rate / floor, processes, timing.spread)
 
 
-def raw_emulator(config: Config, *, seconds: float) -> float:
-    """Policy steps per second of one emulator on one core, whose pictures nobody looks at."""
+def raw_emulator(config: Config) -> Callable[[], None]:
+    """500 policy steps of one emulator whose pictures nobody looks at."""
     env = resolve(config.env)
     game = open_game(env, seed=0)
-    actions = np.random.default_rng(0).integers(len(game.names), size=1000)
+    actions = np.random.default_rng(0).integers(len(game.names), size=500)
     game.start()
 
-    def play_1000() -> None:
+    def emulate_500() -> None:
         for action in actions:
             for _ in range(env.frame_skip):
                 _, over, cut = game.frame(action)
                 if over or cut:
                     game.start()
 
-    timing = repeat(play_1000, torch.device("cpu"), warm_up=1, seconds=seconds / 2)
-    game.close()
-    return len(actions) / timing.seconds
+    return emulate_500
 
 
 def bench_actor(config: Config, device: torch.device, *, seconds: float = 5.0) -> ActorBench:
@@ -134,9 +134,9 @@ def bench_actor(config: Config, device: torch.device, *, seconds: float = 5.0) -
         with FlopCounterMode(display=False) as counter:
             act()
         flop = counter.get_total_flops() / games
-        before = matrix_gflops(device, torch.float32)
-        timing = repeat(act, device, warm_up=10, least=50, seconds=seconds)
-        floor = max(before, matrix_gflops(device, torch.float32)) * 1e9 / flop
+        product = MatrixProduct(device, torch.float32)
+        timing, ceiling = alternate([act, product], device, warm_up=10, seconds=2 * seconds)
+        floor = product.flop / ceiling.seconds / flop
         rate = games / timing.seconds
         return ActorBench(
             rate,
@@ -202,11 +202,10 @@ def bench_learner(name: str, config: Config, device: torch.device, precision: st
             for _ in range(at_once):
                 update(batch)
 
-        # The machine's rate before and after: others may use it too, and its best moment counts.
-        before = matrix_gflops(device, dtype)
-        timing = repeat(some, device)
+        product = MatrixProduct(device, dtype)
+        timing, ceiling = alternate([some, product], device)
         each = timing.seconds / at_once
-        floor = flop / max(before, matrix_gflops(device, dtype)) / 1e9
+        floor = flop / product.flop * ceiling.seconds
         return LearnerBench(
             preset=name,
             device=device.type,

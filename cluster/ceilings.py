@@ -7,7 +7,7 @@ import platform
 import statistics
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -48,19 +48,36 @@ def measure(device: torch.device) -> Machine:
     )
 
 
-def repeat(run: Callable[[], object], device: torch.device, *, warm_up: int = 3, least: int = 5, seconds: float = 2.0):
+def repeat(
+    run: Callable[[], object], device: torch.device, *, warm_up: int = 3, least: int = 5, seconds: float = 2.0
+) -> Timing:
     """Calls `run` `warm_up` times uncounted, then at least `least` times and `seconds` long -> Timing of one call."""
+    return alternate([run], device, warm_up=warm_up, least=least, seconds=seconds)[0]
+
+
+def alternate(
+    runs: Sequence[Callable[[], object]],
+    device: torch.device,
+    *,
+    warm_up: int = 3,
+    least: int = 5,
+    seconds: float = 2.0,
+) -> list[Timing]:
+    """`repeat` for several things in turns: where others use the machine too, they meet with the same moments."""
     for _ in range(warm_up):
-        run()
+        for run in runs:
+            run()
     synchronize(device)
-    taken: list[float] = []
-    while len(taken) < least or sum(taken) < seconds:
-        began = time.perf_counter()
-        run()
-        synchronize(device)
-        taken.append(time.perf_counter() - began)
-    median = statistics.median(taken)
-    return Timing(median, (max(taken) - min(taken)) / median)
+    taken: list[list[float]] = [[] for _ in runs]
+    while len(taken[0]) < least or sum(map(sum, taken)) < seconds:
+        for run, times in zip(runs, taken, strict=True):
+            began = time.perf_counter()
+            run()
+            synchronize(device)
+            times.append(time.perf_counter() - began)
+    medians = [statistics.median(times) for times in taken]
+    spreads = [(max(times) - min(times)) / median for times, median in zip(taken, medians, strict=True)]
+    return [Timing(*pair) for pair in zip(medians, spreads, strict=True)]
 
 
 def synchronize(device: torch.device) -> None:
@@ -69,12 +86,23 @@ def synchronize(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
+class MatrixProduct:
+    """A large square matrix product of random numbers (of zeros it would be faster)."""
+
+    def __init__(self, device: torch.device, dtype: torch.dtype) -> None:
+        size = 8192 if device.type == "cuda" else 2048
+        self.flop = 2 * size**3
+        self._a, self._b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
+        self._out = torch.empty_like(self._a)
+
+    def __call__(self) -> None:
+        torch.mm(self._a, self._b, out=self._out)
+
+
 def matrix_gflops(device: torch.device, dtype: torch.dtype) -> float:
-    """Rate of a large square matrix product on random numbers (zeros would be faster), 1e9 operations per second."""
-    size = 8192 if device.type == "cuda" else 2048
-    a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
-    out = torch.empty_like(a)
-    return 2 * size**3 / repeat(lambda: torch.mm(a, b, out=out), device).seconds / 1e9
+    """Rate of a large matrix product, 1e9 operations per second."""
+    product = MatrixProduct(device, dtype)
+    return product.flop / repeat(product, device).seconds / 1e9
 
 
 def copy_gbps(device: torch.device) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,15 +23,16 @@ from replay import EnvSpec, UserError
 from tests.dreamer.tiny import BEHAVIOR, MODEL
 
 CPU = torch.device("cpu")
+ceilings_alternate = ceilings.alternate  # the real one
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """A few repetitions of everything: what they say is not looked at."""
-    repeat = ceilings.repeat
+    alternate = ceilings.alternate
     for module in ("cluster.bench", "cluster.ceilings"):
         monkeypatch.setattr(
-            f"{module}.repeat", lambda run, device, **_: repeat(run, device, warm_up=1, least=2, seconds=0.1)
+            f"{module}.alternate", lambda runs, device, **_: alternate(runs, device, warm_up=1, least=2, seconds=0.1)
         )
 
 
@@ -85,6 +87,20 @@ def test_counted_operations_are_those_of_the_layers(config: Config) -> None:
     dreaming, slow = 4 * 12 * per_row, 5 * 12 * per_row
     actor, critic = 3 * 12 * per_row, 4 * 12 * per_row  # H - 1 and H states; forward and twice backward
     assert gflop(layers=2) - gflop(layers=1) == dreaming + slow + 3 * (actor + critic)
+
+
+def test_things_are_timed_in_turns_and_the_warm_up_is_not_counted() -> None:
+    calls: list[str] = []
+
+    def sleep(name: str, seconds: float) -> None:
+        calls.append(name)
+        time.sleep(seconds if len(calls) > 2 else 10 * seconds)
+
+    short, long = ceilings_alternate(
+        [lambda: sleep("short", 0.01), lambda: sleep("long", 0.03)], CPU, warm_up=1, least=3, seconds=0.0
+    )
+    assert calls == ["short", "long"] * 4
+    assert short.seconds >= 0.01 and long.seconds >= 0.03
 
 
 def test_what_is_below_its_least_is_named() -> None:
