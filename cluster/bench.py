@@ -131,13 +131,17 @@ def bench_actor(config: Config, device: torch.device, *, seconds: float = 5.0) -
         def act() -> None:
             agent.policy_step(state, obs, action, is_first, sample=True)[0].cpu()
 
+        def act_20() -> None:  # the matrix product in between takes the caches
+            for _ in range(20):
+                act()
+
         with FlopCounterMode(display=False) as counter:
             act()
         flop = counter.get_total_flops() / games
         product = MatrixProduct(device, torch.float32)
-        timing, ceiling = alternate([act, product], device, warm_up=10, seconds=2 * seconds)
+        timing, ceiling = alternate([act_20, product], device, seconds=2 * seconds)
         floor = product.flop / ceiling.seconds / flop
-        rate = games / timing.seconds
+        rate = 20 * games / timing.seconds
         return ActorBench(
             rate,
             games,
@@ -196,7 +200,12 @@ def bench_learner(name: str, config: Config, device: torch.device, precision: st
         update(batch)
         synchronize(device)
         first = time.perf_counter() - began
-        at_once = 20 if device.type == "cuda" else 1  # a GPU works ahead: wait for it seldom
+        began = time.perf_counter()
+        update(batch)
+        synchronize(device)
+        at_once = max(
+            1, round(0.5 / (time.perf_counter() - began))
+        )  # so that work ahead and warm caches are as in a run
 
         def some() -> None:
             for _ in range(at_once):
