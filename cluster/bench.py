@@ -203,9 +203,8 @@ def bench_learner(name: str, config: Config, device: torch.device, precision: st
         began = time.perf_counter()
         update(batch)
         synchronize(device)
-        at_once = max(
-            1, round(0.5 / (time.perf_counter() - began))
-        )  # so that work ahead and warm caches are as in a run
+        # As many as keep a GPU's work ahead of the host, and the caches as in a run.
+        at_once = max(1, round(0.5 / (time.perf_counter() - began)))
 
         def some() -> None:
             for _ in range(at_once):
