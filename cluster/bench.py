@@ -24,9 +24,8 @@ from actors.rollout import play
 from cluster.ceilings import MatrixProduct, alternate, repeat, synchronize
 from cluster.config import Config, train_every
 from cluster.run_dir import env_spec, make_agent
-from cluster.training import append
+from cluster.training import append, prepare_learner
 from dreamer.types import Batch
-from learner.allocator import keep_freed_memory
 from learner.feed import to_batch
 from learner.loop import make_update
 from learner.step import make_optimizers
@@ -169,9 +168,7 @@ def whole_actor(config: Config, device: torch.device, *, seconds: float) -> floa
 
     def play_10() -> None:
         for _ in range(10):
-            tick = next(ticks)
-            for game, writer in enumerate(writers):
-                append(writer, tick, game)
+            append(writers, next(ticks))
 
     timing = repeat(play_10, device, warm_up=2, seconds=seconds)
     ticks.close()
@@ -184,10 +181,7 @@ def bench_learner(name: str, config: Config, device: torch.device, precision: st
     config = replace(config, train=replace(config.train, precision=precision))
     dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
     threads = torch.get_num_threads()
-    if config.train.threads:
-        torch.set_num_threads(config.train.threads)
-    if device.type == "cpu":
-        keep_freed_memory()
+    prepare_learner(config.train)
     try:
         torch.manual_seed(0)
         agent = make_agent(config, env_spec(config)).to(device)
@@ -243,8 +237,7 @@ def random_play(config: Config) -> Sample:
     writers = [memory.writer() for _ in range(games.num)]
     agent = make_agent(config, games.spec)
     for tick in play(games, agent, refresh=lambda: -1, rng=np.random.default_rng(0)):
-        for game, writer in enumerate(writers):
-            append(writer, tick, game)
+        append(writers, tick)
         if memory.can_sample(small.batch):
             break
     games.close()

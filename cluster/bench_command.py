@@ -161,10 +161,12 @@ def show(result: Result, console: Console) -> None:
     table = Table("part", "measured", "floor", "ratio", "spread")
     for found in filter(None, (result.get("env"), result.get("env_small"))):
         what = f"games, preset {found['preset']}, {found['games']} in {found['processes']} process(es)"
-        row(table, what, found["steps_per_second"], found["raw_emulator_steps_per_second"], "steps/s", found)
+        measured, floor = found["steps_per_second"], found["raw_emulator_steps_per_second"]
+        row(table, what, f"{measured:,.0f} steps/s", f"{floor:,.0f} steps/s", found)
     for found in filter(None, (result.get("actor"), result.get("actor_small"))):
         what = f"policy, preset {found['preset']}, {found['games']} games, {found['device']}"
-        row(table, what, found["steps_per_second"], found["floor_steps_per_second"], "steps/s", found)
+        measured, floor = found["steps_per_second"], found["floor_steps_per_second"]
+        row(table, what, f"{measured:,.0f} steps/s", f"{floor:,.0f} steps/s", found)
         whole = f"{found['steps_per_second_with_games']:,.0f} steps/s"
         table.add_row(f"whole actor, preset {found['preset']}", whole)
     if found := result.get("replay"):
@@ -173,8 +175,7 @@ def show(result: Result, console: Console) -> None:
     for found in result.get("learner", []):
         what = f"update, preset {found['preset']}, {found['device']} {found['precision']} {found['mode']}"
         measured = f"{found['seconds_per_update']:.4g} s ({found['updates_per_second']:.2f}/s)"
-        ratio, spread = f"{found['ratio_to_floor']:.2f}", f"{found['spread']:.0%}"
-        table.add_row(what, measured, f"{found['floor_seconds']:.4g} s", ratio, spread)
+        row(table, what, measured, f"{found['floor_seconds']:.4g} s", found)
     for found in result.get("train", []):
         what = f"training, preset {found['preset']}, {found['runtime']}, {found['actors']} actor process(es)"
         measured = (
@@ -185,7 +186,6 @@ def show(result: Result, console: Console) -> None:
     console.print(table)
 
 
-def row(table: Table, what: str, measured: float, floor: float, unit: str, found: Result) -> None:
+def row(table: Table, what: str, measured: str, floor: str, found: Result) -> None:
     """One part that has a floor."""
-    ratio, spread = f"{found['ratio_to_floor']:.2f}", f"{found['spread']:.0%}"
-    table.add_row(what, f"{measured:,.0f} {unit}", f"{floor:,.0f} {unit}", ratio, spread)
+    table.add_row(what, measured, floor, f"{found['ratio_to_floor']:.2f}", f"{found['spread']:.0%}")

@@ -21,9 +21,8 @@ from cluster.config import to_json
 from cluster.run_dir import choose_device, make_agent
 from cluster.run_log import RunLog
 from cluster.signals import Stop
-from cluster.training import ActorNews, Every, Gaps, Job, Tally, append, pictures, reached
+from cluster.training import ActorNews, Every, Gaps, Job, Tally, append, pictures, prepare_learner, reached
 from learner import checkpoint
-from learner.allocator import keep_freed_memory
 from learner.loop import learn
 from learner.step import make_optimizers
 from replay import MemoryReplay, ReplayCorrupt, Sample, UserError, in_memory, memory_file, on_device
@@ -40,9 +39,7 @@ class InlineRun:
         self.job, self.log = job, run_log
         self.config = config = job.config
         self.device = device = choose_device(config.train.device)
-        keep_freed_memory()
-        if config.train.threads:
-            torch.set_num_threads(config.train.threads)
+        prepare_learner(config.train)
         torch.manual_seed(config.train.seed)
         self.rng = np.random.default_rng(config.train.seed)
         # A resumed run must not play the games of its beginning once more.
@@ -90,8 +87,7 @@ class InlineRun:
     def _play(self, ticks: Iterator[Tick]) -> None:
         """One record of every game."""
         tick = next(ticks)
-        for e, writer in enumerate(self.writers):
-            append(writer, tick, e)
+        append(self.writers, tick)
         self.news.add(tick)
 
     def _learn(self, stop: Stop) -> str:

@@ -13,15 +13,14 @@ import ray
 import torch
 
 from actors.env import make_games
-from actors.rollout import Tick, play
+from actors.rollout import play
 from cluster.board import NoteHandler, Orders
 from cluster.config import Config, to_json
 from cluster.messages import Message
 from cluster.run_dir import Run, choose_device, make_agent
-from cluster.training import ActorNews, Every, Limits, Tally, append, pictures, reached
+from cluster.training import ActorNews, Every, Limits, Tally, append, pictures, prepare_learner, reached
 from dreamer.types import PolicySnapshot
 from learner import checkpoint
-from learner.allocator import keep_freed_memory
 from learner.loop import learn
 from learner.step import make_optimizers
 from replay import ReplayStats, ReplayTimeout, ReplayUnavailable, Sample, connect, serve
@@ -131,17 +130,13 @@ class ActorRole:
         """Plays until the driver says stop."""
         for tick in play(self.games, self.agent, refresh=self.refresh, rng=self.rng):
             self.news.add(tick)
-            self.write(tick)
+            append(self.writers, tick)
             if self.report().stop_actors:
                 break
         for writer in self.writers:
             writer.close()
         self.report(now=True)
         self.games.close()
-
-    def write(self, tick: Tick) -> None:
-        for game, writer in enumerate(self.writers):
-            append(writer, tick, game)
 
     def refresh(self) -> int:
         """Looks for newer weights every `pull_every` steps."""
@@ -168,9 +163,7 @@ class LearnerRole:
     def __init__(self, place: Place, updates: int | None) -> None:
         config = place.config
         logging.getLogger().addHandler(NoteHandler(place.board, "learner"))
-        keep_freed_memory()
-        if config.train.threads:
-            torch.set_num_threads(config.train.threads)
+        prepare_learner(config.train)
         self.place, self.limits = place, Limits(updates=updates)
         torch.manual_seed(config.train.seed)
         self.device = choose_device(config.train.device)

@@ -17,7 +17,9 @@ from cluster.run_dir import Run
 from cluster.video import open_loop_strip, reconstruction_strip
 from dreamer.agent import Agent
 from dreamer.types import Batch
+from learner.allocator import keep_freed_memory
 from learner.checkpoint import Checkpoint
+from learner.config import TrainConfig
 from learner.loop import LearnerReport
 from replay import ReplayStats, Writer
 from replay.experience import Step
@@ -144,10 +146,18 @@ class Gaps:
         return event
 
 
-def append(writer: Writer, tick: Tick, game: int) -> None:
-    """Hands one game's record of a tick to its writer."""
-    step = Step(*(field[game] for field in tick.step))
-    writer.append(step, is_last=bool(tick.is_last[game]), policy_version=tick.policy_version)
+def append(writers: list[Writer], tick: Tick) -> None:
+    """Hands every game's record of a tick to its writer."""
+    for game, writer in enumerate(writers):
+        step = Step(*(field[game] for field in tick.step))
+        writer.append(step, is_last=bool(tick.is_last[game]), policy_version=tick.policy_version)
+
+
+def prepare_learner(config: TrainConfig) -> None:
+    """What a process that trains sets for itself before its first update."""
+    keep_freed_memory()
+    if config.threads:
+        torch.set_num_threads(config.threads)
 
 
 class ActorNews:

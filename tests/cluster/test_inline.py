@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 
@@ -142,3 +143,14 @@ def test_the_one_before_comes_with_its_own_replay(tmp_path: Path) -> None:
     code, _, err = finish(start(*train_options(path, *INLINE, "--resume", "--updates", "12")))
     assert code == 0, err
     assert "damaged" in err and "going on from update-000000010.pt" in err and "starts empty" not in err
+
+
+def test_a_killed_process_of_the_games_costs_no_update(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    process = start(*train_options(run, *INLINE, "--actor.workers", "2"))
+    wait_for("updates", lambda: update_of(run) > 5)
+    psutil.Process(process.pid).children()[0].kill()
+    code, _, err = finish(process)
+    assert code == 1 and "was killed by SIGKILL" in err
+    saved = checkpoint.load_newest(run / "checkpoints")
+    assert saved and saved.update >= update_of(run)
