@@ -212,7 +212,11 @@ def shrink(screen: np.ndarray, config: EnvConfig, table: np.ndarray) -> np.ndarr
     screen = screen[top : screen.shape[0] - bottom, left : screen.shape[1] - right]
     if config.contrast != 1:
         screen = cv2.LUT(screen, table)
-    if screen.shape[:2] != (config.size, config.size):
+    if config.shrink == "max":
+        high, wide = (side // config.size for side in screen.shape[:2])
+        block = np.ones((high, wide), np.uint8)
+        screen = cv2.dilate(screen, block, anchor=(0, 0))[::high, ::wide]  # of the block that begins at each pixel
+    elif screen.shape[:2] != (config.size, config.size):
         # The mean over the area keeps a ball of one pixel; other ways may step over it. Only shrinking has an area.
         how = cv2.INTER_AREA if min(screen.shape[:2]) >= config.size else cv2.INTER_LINEAR
         screen = cv2.resize(screen, (config.size, config.size), interpolation=how)
