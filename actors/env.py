@@ -10,13 +10,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import ale_py  # its import registers the ALE/... ids
-import cv2
 import gymnasium
 import numpy as np
 from ale_py import roms
 
 from actors.config import EnvConfig, check_crop, check_numbers, import_games, near_names
 from actors.interface import Arrived
+from actors.screen import as_screen, contrast_table, one_thread, shrink
 from replay.config import UserError
 from replay.experience import EnvSpec, Step
 
@@ -189,36 +189,6 @@ class Games:
             game.close()
 
 
-# --- From a screen to an observation: (maximum of two frames) -> crop -> contrast -> area resize ---
-
-
-def as_screen(picture: np.ndarray, grayscale: bool) -> np.ndarray:
-    """uint8 [H, W], [H, W, 1] or [H, W, 3] -> uint8 [H, W] if grayscale, else [H, W, 3]."""
-    if picture.ndim == 3 and picture.shape[2] == 1:
-        picture = picture[:, :, 0]
-    if grayscale:
-        return picture if picture.ndim == 2 else cv2.cvtColor(np.ascontiguousarray(picture), cv2.COLOR_RGB2GRAY)
-    return picture if picture.ndim == 3 else np.stack([picture] * 3, axis=2)
-
-
-def contrast_table(contrast: float) -> np.ndarray:
-    """uint8 [256]: the new value of every gray level. Clipped before it becomes uint8, which would overflow."""
-    return np.clip(np.rint(np.arange(256) * contrast), 0, 255).astype(np.uint8)
-
-
-def shrink(screen: np.ndarray, config: EnvConfig, table: np.ndarray) -> np.ndarray:
-    """screen: uint8 [H, W] or [H, W, 3], table: uint8 [256] -> uint8 [size, size, C]."""
-    top, bottom, left, right = config.crop
-    screen = screen[top : screen.shape[0] - bottom, left : screen.shape[1] - right]
-    if config.contrast != 1:
-        screen = cv2.LUT(screen, table)
-    if screen.shape[:2] != (config.size, config.size):
-        # The mean over the area keeps a ball of one pixel; other ways may step over it. Only shrinking has an area.
-        how = cv2.INTER_AREA if min(screen.shape[:2]) >= config.size else cv2.INTER_LINEAR
-        screen = cv2.resize(screen, (config.size, config.size), interpolation=how)
-    return screen.reshape(config.size, config.size, -1)
-
-
 # --- Making games, and plain words when that is impossible ---
 
 
@@ -246,7 +216,7 @@ def make_games(config: EnvConfig, num: int, seed: int, *, first: int = 0) -> Gam
     """Games first, first + 1, ... Game e has its own stream of chance, a function of (seed, e) alone."""
     config = resolve(config)
     check_numbers(config)
-    cv2.setNumThreads(0)  # several actors share the cores: OpenCV's own threads would fight for them
+    one_thread()
     chances = [np.random.SeedSequence([seed, e]) for e in range(first, first + num)]
     seeds = [int(chance.generate_state(1)[0]) >> 1 for chance in chances]  # the emulator takes 31 bits
     games = [open_game(config, number) for number in seeds]

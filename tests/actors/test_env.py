@@ -8,7 +8,8 @@ import pytest
 from gymnasium.wrappers import AtariPreprocessing
 
 from actors.config import EnvConfig
-from actors.env import action_names, check_game, contrast_table, make_games, resolve, shrink
+from actors.env import action_names, check_game, make_games, resolve
+from actors.screen import contrast_table, shrink
 from replay.config import UserError
 
 PLAIN = EnvConfig(sticky=0.0, noop_max=0)  # Breakout without chance

@@ -1,0 +1,40 @@
+"""From a screen to an observation: (maximum of two frames) -> crop -> contrast -> area resize."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from actors.config import EnvConfig
+
+
+def one_thread() -> None:
+    """Several actors share the cores: OpenCV's own threads would fight for them."""
+    cv2.setNumThreads(0)
+
+
+def as_screen(picture: np.ndarray, grayscale: bool) -> np.ndarray:
+    """uint8 [H, W], [H, W, 1] or [H, W, 3] -> uint8 [H, W] if grayscale, else [H, W, 3]."""
+    if picture.ndim == 3 and picture.shape[2] == 1:
+        picture = picture[:, :, 0]
+    if grayscale:
+        return picture if picture.ndim == 2 else cv2.cvtColor(np.ascontiguousarray(picture), cv2.COLOR_RGB2GRAY)
+    return picture if picture.ndim == 3 else np.stack([picture] * 3, axis=2)
+
+
+def contrast_table(contrast: float) -> np.ndarray:
+    """uint8 [256]: the new value of every gray level. Clipped before it becomes uint8, which would overflow."""
+    return np.clip(np.rint(np.arange(256) * contrast), 0, 255).astype(np.uint8)
+
+
+def shrink(screen: np.ndarray, config: EnvConfig, table: np.ndarray) -> np.ndarray:
+    """screen: uint8 [H, W] or [H, W, 3], table: uint8 [256] -> uint8 [size, size, C]."""
+    top, bottom, left, right = config.crop
+    screen = screen[top : screen.shape[0] - bottom, left : screen.shape[1] - right]
+    if config.contrast != 1:
+        screen = cv2.LUT(screen, table)
+    if screen.shape[:2] != (config.size, config.size):
+        # The mean over the area keeps a ball of one pixel; other ways may step over it. Only shrinking has an area.
+        how = cv2.INTER_AREA if min(screen.shape[:2]) >= config.size else cv2.INTER_LINEAR
+        screen = cv2.resize(screen, (config.size, config.size), interpolation=how)
+    return screen.reshape(config.size, config.size, -1)
