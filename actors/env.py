@@ -16,9 +16,14 @@ from ale_py import roms
 
 from actors.config import EnvConfig, check_crop, check_numbers, import_games, near_names
 from actors.interface import Arrived
-from actors.screen import as_screen, contrast_table, one_thread, shrink
+from actors.screen import as_screen, level_table, one_thread, shrink
 from replay.config import UserError
 from replay.experience import EnvSpec, Step
+
+# What the perturbation noop does. Of a wait before the serve Breakout keeps only its length modulo 4: training has seen
+# these four starts, and a longer wait adds none. So the hand slips as well.
+LONGER_NOOPS = 90  # a game starts with noop_max + 1 ... noop_max + LONGER_NOOPS no-ops
+SLIP = 0.1  # probability that a policy step is played as a no-op; like a sticky action, the record does not say so
 
 _ATARI = ("ale_py.env:AtariEnv", "ale_py:AtariEnv", ale_py.AtariEnv)
 _OLD_NAME = re.compile(r"(?P<game>\w+?)(?P<kind>Deterministic|NoFrameskip)?-v(?P<version>[04])")
@@ -102,11 +107,13 @@ class Games:
         check_crop(games[0].screen_shape, config)
         if config.auto_fire and "FIRE" not in games[0].names:
             raise UserError(f"{config.id} has no action FIRE: set env.auto_fire to false")
+        if config.perturb == "noop" and "NOOP" not in games[0].names:
+            raise UserError(f"{config.id} has no action NOOP: choose another env.perturb")
         channels = 1 if config.grayscale else 3
         self.spec = EnvSpec((config.size, config.size, channels), len(games[0].names))
         shape = games[0].screen_shape if config.grayscale else (*games[0].screen_shape, 3)
         self._screen, self._before = np.zeros(shape, np.uint8), np.zeros(shape, np.uint8)  # for each game in turn
-        self._table = contrast_table(config.contrast)
+        self._table = level_table(config)
         self._ended = np.ones(self.num, bool)  # [E] the previous record was a last one
         self._lives = [0] * self.num
         self._serve = [False] * self.num  # the ball must be served before anything can happen
@@ -140,7 +147,7 @@ class Games:
                 self._start(e)
                 self._steps[e] = 0
             else:
-                reward[e], over, cut = self._play(game, int(actions[e]))
+                reward[e], over, cut = self._play(game, self._slip(e, int(actions[e])))
                 self._steps[e] += 1
                 is_last[e] = over or cut or self._steps[e] >= self._config.time_limit
                 is_terminal[e] = over or (self._config.life_loss and game.lives() < self._lives[e])
@@ -159,14 +166,21 @@ class Games:
 
     def _start(self, e: int) -> None:
         """Resets game e and lets 1..noop_max no-ops pass, so that games do not all begin alike."""
-        game, most = self.games[e], self._config.noop_max
+        game, least, most = self.games[e], 1, self._config.noop_max
+        if self._config.perturb == "noop":
+            least, most = most + 1, most + LONGER_NOOPS
         game.start()
         if most > 0 and "NOOP" in game.names:
-            for _ in range(self._rngs[e].integers(1, most + 1)):
+            for _ in range(self._rngs[e].integers(least, most + 1)):
                 _, over, cut = game.frame(game.names.index("NOOP"))
                 if over or cut:
                     game.start()
         game.look(self._screen)
+
+    def _slip(self, e: int, action: int) -> int:
+        """The action that game e is played with: under the perturbation noop now and then a no-op."""
+        slips = self._config.perturb == "noop" and self._rngs[e].random() < SLIP
+        return self.games[e].names.index("NOOP") if slips else action
 
     def _play(self, game: AtariGame | PictureGame, action: int) -> tuple[float, bool, bool]:
         """One policy step -> sum of the rewards, true end, end by a limit of the game's own."""
