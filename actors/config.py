@@ -6,8 +6,11 @@ import difflib
 import importlib
 import re
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 from replay.config import UserError
+
+Perturbation = Literal["none", "background", "brightness", "noop"]
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,7 @@ class EnvConfig:
     life_loss: bool = False  # a lost life counts as terminal for the discount target, without a reset; the seed's
     auto_fire: bool = False  # FIRE is pressed for the player at a game's start and after a lost life; ours
     time_limit: int = 27_000  # policy steps after which a game is cut off (not a terminal); dreamerv2 configs.yaml
+    perturb: str = "none"  # none, background, brightness or noop: for evaluation, never for training; ours
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,7 @@ class ActorConfig:
 
 def check_numbers(config: EnvConfig) -> None:
     """Raises a UserError for a setting that is wrong whatever the game."""
+    choices = get_args(Perturbation)
     rules = [
         (config.size > 0, f"env.size must be at least 1 pixel, not {config.size}"),
         (config.frame_skip > 0, f"env.frame_skip must be at least 1, not {config.frame_skip}"),
@@ -52,6 +57,7 @@ def check_numbers(config: EnvConfig) -> None:
         (config.shrink in ("area", "max"), f"env.shrink must be area or max, not {config.shrink!r}"),
         (config.contrast > 0, f"env.contrast must be positive, not {config.contrast}"),
         (config.time_limit > 0, f"env.time_limit must be at least 1 policy step, not {config.time_limit}"),
+        (config.perturb in choices, f"env.perturb must be one of {', '.join(choices)}, not {config.perturb}"),
     ]
     for holds, message in rules:
         if not holds:

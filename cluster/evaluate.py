@@ -68,7 +68,7 @@ def play_random(env: EnvConfig, *, episodes: int, seed: int) -> Evaluation:
 
 
 def summary(
-    evaluation: Evaluation, random: Evaluation, *, checkpoint: Mapping[str, int], frame_skip: int
+    evaluation: Evaluation, random: Evaluation, *, checkpoint: Mapping[str, int], env: EnvConfig
 ) -> dict[str, object]:
     """What `evaluate --json` prints. std is that of the games played (divided by their number): one game has 0."""
     scores = np.array(evaluation.scores)
@@ -79,7 +79,9 @@ def summary(
         "min": float(scores.min()),
         "max": float(scores.max()),
         "lengths": evaluation.lengths,
-        "frames": sum(evaluation.lengths) * frame_skip,
+        "frames": sum(evaluation.lengths) * env.frame_skip,
+        "perturb": env.perturb,
+        "sticky": env.sticky,
         "checkpoint": {"update": checkpoint["update"], "policy_step": checkpoint["policy_step"]},
         "random": {
             "mean": float(np.mean(random.scores)),
