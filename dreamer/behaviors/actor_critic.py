@@ -114,6 +114,7 @@ class ActorCritic(nn.Module):
         if not self.config.return_scale:
             return target.new_ones(())
         now = torch.quantile(target.flatten(), target.new_tensor([0.05, 0.95]))
+        now = torch.where(now.isfinite(), now, self.return_range)  # one bad dream must not spoil it for ever
         self.return_range.lerp_(now, 1 - self.config.return_scale)
         return self.return_range.diff().squeeze().clamp(min=1.0)
 
