@@ -161,7 +161,7 @@ def test_agent_and_baseline_are_perturbed_alike(
 ) -> None:
     played = []
     monkeypatch.setattr(agent_commands, "play_agent", lambda agent, env, **_: played.append(env) or TWO_GAMES)
-    monkeypatch.setattr(commands, "play_random", lambda env, **_: played.append(env) or TWO_GAMES)
+    monkeypatch.setattr(agent_commands, "play_random", lambda env, **_: played.append(env) or TWO_GAMES)
     perturbed = ["--perturb", "background", "--sticky", "0.1"]
     assert main(["evaluate", str(run), *perturbed, "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
@@ -171,6 +171,15 @@ def test_agent_and_baseline_are_perturbed_alike(
     assert "perturb background, sticky 0.1" in capsys.readouterr().out
     assert main(["evaluate", str(run)]) == 0
     assert "perturb none, sticky 0\n" in capsys.readouterr().out
+
+
+def test_the_world_model_is_judged_on_request(capsys: pytest.CaptureFixture[str], run: Path) -> None:
+    assert main(["evaluate", str(run), "--world-model", "--episodes", "1", "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["checkpoint"] == {"update": 2} and result["windows"] == 20
+    assert {"moved_recall", "ball_recall", "ball_recall_15_ahead"} <= set(result)
+    assert main(["evaluate", str(run), "--world-model", "--episodes", "1"]) == 0
+    assert "ball_recall_15_ahead" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("kind", ["play", "reconstruct", "dream"])
