@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 from typing import Protocol
 
 from torch import Tensor
 from torch.nn import Parameter
 
 from dreamer.behaviors.actor_critic import ActorCritic
+from dreamer.behaviors.parts import GradSteps
 from dreamer.config import BehaviorConfig
 from dreamer.types import Metrics, Start, State
 from dreamer.world_model import WorldModel
-
-GradSteps = Mapping[str, Callable[[Tensor], Tensor]]  # group name -> (loss -> gradient norm); updates that group alone
 
 
 class Behavior(Protocol):
