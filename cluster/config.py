@@ -162,7 +162,22 @@ def check(config: Config) -> None:
         (config.actor.pull_every > 0, f"actor.pull_every must be at least 1, not {config.actor.pull_every}"),
         (config.cluster.actors > 0, f"cluster.actors must be at least 1, not {config.cluster.actors}"),
         (config.behavior.horizon > 1, f"behavior.horizon must be at least 2, not {config.behavior.horizon}"),
-        (config.behavior.name == "actor_critic", f"behavior.name must be actor_critic, not {config.behavior.name}"),
+        (
+            config.behavior.name in ("actor_critic", "ppo"),
+            f"behavior.name must be actor_critic or ppo, not {config.behavior.name}",
+        ),
+        (
+            config.behavior.name != "ppo" or config.behavior.rho == 1,
+            "behavior.rho must be 1 for ppo: it takes no gradient through the dynamics",
+        ),
+        (
+            min(config.behavior.ppo_minibatches, config.behavior.ppo_batch) > 0,
+            "behavior.ppo_minibatches and ppo_batch must be at least 1",
+        ),
+        (
+            0 < config.behavior.ppo_clip < 1,
+            f"behavior.ppo_clip must be between 0 and 1, not {config.behavior.ppo_clip}",
+        ),
         (
             config.train.precision in ("float32", "bfloat16"),
             f"train.precision must be float32 or bfloat16, not {config.train.precision}",

@@ -36,6 +36,8 @@ from cluster.images import (
 )
 from dreamer.agent import Agent
 from dreamer.behaviors.actor_critic import ActorCritic
+from dreamer.behaviors.ppo import PPO
+from dreamer.equations import scalar_mean
 from dreamer.types import Batch, State
 from replay.config import UserError
 
@@ -178,7 +180,7 @@ def watch(agent: Agent, batch: Batch) -> State:
 def make_film(agent: Agent, names: list[str], ticks: list[Tick], batch: Batch, state: State) -> Film:
     """The passage `ticks` = `batch` [T, 1, ...], with the predictions at its states [T, 1, ...]."""
     feat = state.feat()[:, 0]
-    critic = agent.behavior.critic if isinstance(agent.behavior, ActorCritic) else None
+    critic = agent.behavior.critic if isinstance(agent.behavior, ActorCritic | PPO) else None
     return Film(
         pictures=batch.obs[:, 0].cpu().numpy(),
         action=["reset" if t.step.is_first[0] else names[t.step.prev_action[0]] for t in ticks],
@@ -186,7 +188,7 @@ def make_film(agent: Agent, names: list[str], ticks: list[Tick], batch: Batch, s
         end=[end_of(t) for t in ticks],
         predicted_reward=agent.world.predict_reward(feat).cpu().numpy(),
         predicted_discount=agent.world.predict_discount(feat).cpu().numpy(),
-        value=critic(feat)[:, 0].cpu().numpy() if critic else None,
+        value=scalar_mean(critic(feat)).cpu().numpy() if critic else None,
     )
 
 
