@@ -47,12 +47,12 @@ def _run(arguments: list[str]) -> int:
     # Read when torch is imported; see SPIN.
     os.environ.setdefault("GOMP_SPINCOUNT", SPIN)
     # Imported late: torch alone takes two seconds, and --help should not.
-    from cluster import bench_command, commands
+    from cluster import agent_commands, bench_command, commands
 
     table: dict[str, Callable[[list[str]], int]] = {
         "train": commands.train,
-        "evaluate": commands.evaluate,
-        "record": commands.record,
+        "evaluate": agent_commands.evaluate,
+        "record": agent_commands.record,
         "bench": bench_command.bench,
         "config": commands.config,
         "params": commands.params,

@@ -6,7 +6,6 @@ import dataclasses
 import json
 import logging
 import sys
-import time
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,19 +13,14 @@ from typing import Any
 
 import torch
 from rich.console import Console
-from rich.progress import Progress
 
 from actors.env import resolve
 from cluster import doctor as checks
-from cluster import run_dir, video
+from cluster import run_dir
 from cluster.config import SECTIONS, Config, check, cpu, fast, preset, to_json, train_every
-from cluster.evaluate import evaluate as play_agent
-from cluster.evaluate import play_random, summary
 from cluster.options import (
     DoctorOptions,
-    EvaluateOptions,
     PresetOptions,
-    RecordOptions,
     TrainOptions,
     parse,
     value_of,
@@ -38,9 +32,6 @@ from learner import checkpoint
 from replay.config import UserError
 from replay.experience import EnvSpec
 from replay.schema import check_memory
-
-EVALUATION_STEPS = 27_000  # policy steps after which an evaluation game is cut off; dreamerv2 time_limit
-
 
 # --- train ---
 
@@ -162,67 +153,6 @@ def log_to_file(path: Path) -> None:
     handler = logging.FileHandler(path)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.getLogger().addHandler(handler)
-
-
-# --- evaluate, record ---
-
-
-def evaluate(arguments: list[str]) -> int:
-    """Prints the scores of a trained agent beside those of random play."""
-    options = parse(EvaluateOptions, arguments, command="evaluate")
-    if options.episodes < 1:
-        raise UserError(f"--episodes must be at least 1, not {options.episodes}")
-    loaded = run_dir.load(options.run, path=options.checkpoint, device=options.device)
-    env = replace(resolve(loaded.config.env), time_limit=EVALUATION_STEPS, perturb=options.perturb)
-    if options.sticky is not None:
-        env = replace(env, sticky=options.sticky)
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True) as bar:
-        task = bar.add_task(f"{options.episodes} games", total=options.episodes)
-        played = play_agent(
-            loaded.agent,
-            env,
-            episodes=options.episodes,
-            seed=options.seed,
-            sample=options.action == "sample",
-            progress=lambda count: bar.update(task, completed=count),
-        )
-        bar.update(task, description="random play")
-        random = play_random(env, episodes=options.episodes, seed=options.seed)
-    found = loaded.checkpoint
-    result = summary(
-        played,
-        random,
-        checkpoint={"update": found.update, "policy_step": found.policy_step},
-        env=env,
-    )
-    if options.json:
-        print(json.dumps(result))
-        return 0
-    print(f"{found.path.name} (policy step {found.policy_step:,}), {options.episodes} games of {env.id}")
-    print(f"  perturb {env.perturb}, sticky {env.sticky:g}")
-    print(f"  score  {result['mean']:.2f} +- {result['std']:.2f}  (min {result['min']:g}, max {result['max']:g})")
-    print(f"  random {result['random']['mean']:.2f} +- {result['random']['std']:.2f}")
-    return 0
-
-
-def record(arguments: list[str]) -> int:
-    """Writes a video."""
-    options = parse(RecordOptions, arguments, command="record")
-    video.check_video_path(options.out)
-    loaded = run_dir.load(options.run, path=options.checkpoint)
-    env = resolve(loaded.config.env)
-    match options.kind:
-        case "play":
-            frames = video.record_play(loaded.agent, env, seed=options.seed, steps_limit=options.steps)
-        case "reconstruct":
-            frames = video.record_reconstruct(loaded.agent, env, seed=options.seed)
-        case "dream":
-            frames = video.record_dream(loaded.agent, env, seed=options.seed)
-    began = time.monotonic()
-    video.write_video(frames, options.out, options.fps)
-    print(f"{options.out} written in {time.monotonic() - began:.0f} s", file=sys.stderr)
-    return 0
 
 
 # --- config, params, doctor ---

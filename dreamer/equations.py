@@ -97,7 +97,8 @@ def scalar_mean(out: Tensor) -> Tensor:
     """The number that a head predicts: [..., 1] or two-hot logits [..., bins] -> [...]."""
     if out.shape[-1] == 1:
         return out.squeeze(-1)
-    return out.float().softmax(-1) @ bin_values(out.shape[-1], out.device)
+    # Not a matrix product: autocast would make it one of bfloat16.
+    return (out.float().softmax(-1) * bin_values(out.shape[-1], out.device)).sum(-1)
 
 
 def bin_values(bins: int, device: torch.device) -> Tensor:

@@ -19,6 +19,7 @@ from dreamer.types import Dream, Start, State
 from tests.dreamer.tiny import (
     ACTIONS,
     BEHAVIOR,
+    BEHAVIOR_SWITCHES,
     bfloat16,
     copy_weights,
     make_agent,
@@ -32,7 +33,9 @@ BEHAVIORS = {
     "actor_critic_reinforce": replace(BEHAVIOR, rho=1.0),
     "actor_critic_dynamics": replace(BEHAVIOR, rho=0.0),
     "actor_critic_mixed": replace(BEHAVIOR, rho=0.5),
+    "actor_critic_with_everything_on": BEHAVIOR_SWITCHES,
     "ppo": replace(BEHAVIOR, name="ppo", ppo_minibatches=3, ppo_batch=16),
+    "ppo_with_everything_on": replace(BEHAVIOR_SWITCHES, name="ppo", ppo_minibatches=3, ppo_batch=16),
 }
 close = torch.testing.assert_close
 

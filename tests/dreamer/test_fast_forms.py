@@ -10,9 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dreamer import pictures, world_model
+from dreamer.config import ModelConfig
 from dreamer.fast_observe import StepLinear, fast_observe
 from dreamer.rssm import RSSM
-from tests.dreamer.tiny import ACTIONS, MODEL, bfloat16, make_agent, random_actions, random_batch
+from tests.dreamer.tiny import ACTIONS, MODEL, SWITCHES, bfloat16, make_agent, random_actions, random_batch
 
 T, B, EMBED = 9, 4, 7
 
@@ -34,9 +35,10 @@ def run_observe(observe: Callable, rssm: RSSM) -> tuple[list[Tensor], list[Tenso
     return values, gradients_of(loss, [*rssm.parameters(), embed])
 
 
-def test_fast_observe_equals_the_plain_one_in_values_draws_and_gradients() -> None:
+@pytest.mark.parametrize("model", [MODEL, SWITCHES], ids=["plain", "switches"])
+def test_fast_observe_equals_the_plain_one_in_values_draws_and_gradients(model: ModelConfig) -> None:
     torch.manual_seed(0)
-    rssm = RSSM(MODEL, num_actions=ACTIONS, embed=EMBED)
+    rssm = RSSM(model, num_actions=ACTIONS, embed=EMBED)
     values, grads = run_observe(fast_observe, rssm)
     plain_values, plain_grads = run_observe(RSSM.observe, rssm)
     assert torch.equal(values[1], plain_values[1])  # z: the very same draws

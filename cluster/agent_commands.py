@@ -1,0 +1,95 @@
+"""The commands that look at a trained agent: evaluate and record."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from dataclasses import replace
+
+from rich.console import Console
+from rich.progress import Progress
+
+from actors.config import EnvConfig
+from actors.env import resolve
+from cluster import run_dir, video
+from cluster.evaluate import evaluate as play_agent
+from cluster.evaluate import play_random, summary
+from cluster.options import EvaluateOptions, RecordOptions, parse
+from cluster.world_report import world_report
+from replay.config import UserError
+
+EVALUATION_STEPS = 27_000  # policy steps after which an evaluation game is cut off; dreamerv2 time_limit
+WINDOWS_PER_EPISODE = 20  # of --world-model
+
+
+def evaluate(arguments: list[str]) -> int:
+    """Prints the scores of a trained agent beside those of random play."""
+    options = parse(EvaluateOptions, arguments, command="evaluate")
+    if options.episodes < 1:
+        raise UserError(f"--episodes must be at least 1, not {options.episodes}")
+    loaded = run_dir.load(options.run, path=options.checkpoint, device=options.device)
+    env = replace(resolve(loaded.config.env), time_limit=EVALUATION_STEPS, perturb=options.perturb)
+    if options.sticky is not None:
+        env = replace(env, sticky=options.sticky)
+    if options.world_model:
+        return judge_world_model(loaded, env, options)
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(f"{options.episodes} games", total=options.episodes)
+        played = play_agent(
+            loaded.agent,
+            env,
+            episodes=options.episodes,
+            seed=options.seed,
+            sample=options.action == "sample",
+            progress=lambda count: bar.update(task, completed=count),
+        )
+        bar.update(task, description="random play")
+        random = play_random(env, episodes=options.episodes, seed=options.seed)
+    found = loaded.checkpoint
+    result = summary(
+        played,
+        random,
+        checkpoint={"update": found.update, "policy_step": found.policy_step},
+        env=env,
+    )
+    if options.json:
+        print(json.dumps(result))
+        return 0
+    print(f"{found.path.name} (policy step {found.policy_step:,}), {options.episodes} games of {env.id}")
+    print(f"  perturb {env.perturb}, sticky {env.sticky:g}")
+    print(f"  score  {result['mean']:.2f} +- {result['std']:.2f}  (min {result['min']:g}, max {result['max']:g})")
+    print(f"  random {result['random']['mean']:.2f} +- {result['random']['std']:.2f}")
+    return 0
+
+
+def judge_world_model(loaded: run_dir.Loaded, env: EnvConfig, options: EvaluateOptions) -> int:
+    """Prints what the world model sees and foresees in fresh games."""
+    windows = WINDOWS_PER_EPISODE * options.episodes
+    found = world_report(loaded.agent, env, windows=windows, seed=options.seed)
+    if options.json:
+        print(json.dumps({"checkpoint": {"update": loaded.checkpoint.update}, "windows": windows, **found}))
+        return 0
+    print(f"{loaded.checkpoint.path.name}, {windows} windows of {env.id}, perturb {env.perturb}")
+    for name, value in found.items():
+        print(f"  {name:22} {value:.3f}")
+    return 0
+
+
+def record(arguments: list[str]) -> int:
+    """Writes a video."""
+    options = parse(RecordOptions, arguments, command="record")
+    video.check_video_path(options.out)
+    loaded = run_dir.load(options.run, path=options.checkpoint)
+    env = resolve(loaded.config.env)
+    match options.kind:
+        case "play":
+            frames = video.record_play(loaded.agent, env, seed=options.seed, steps_limit=options.steps)
+        case "reconstruct":
+            frames = video.record_reconstruct(loaded.agent, env, seed=options.seed)
+        case "dream":
+            frames = video.record_dream(loaded.agent, env, seed=options.seed)
+    began = time.monotonic()
+    video.write_video(frames, options.out, options.fps)
+    print(f"{options.out} written in {time.monotonic() - began:.0f} s", file=sys.stderr)
+    return 0

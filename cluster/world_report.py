@@ -1,0 +1,158 @@
+"""What a trained world model sees and foresees in games that it was not trained on: `evaluate --world-model`.
+
+A window is CONTEXT real steps and then AHEAD steps of which the model gets the actions alone:
+
+    real     x_0 ... x_15 | x_16 ... x_30        seen:     how the posterior shows x_t, t < CONTEXT
+    model    s_0 ... s_15 | dreamt under a_16..  foreseen: how the dream shows x_t after 1, 5, 15 steps
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from itertools import islice
+
+import numpy as np
+import torch
+
+from actors.config import EnvConfig
+from actors.env import make_games
+from actors.rollout import Tick, play
+from cluster.evaluate import device_of, seeded
+from dreamer.agent import Agent
+from dreamer.equations import scalar_mean
+from dreamer.insight import RATIOS, foresee_events, see_what_moves
+from dreamer.types import Batch
+from dreamer.world_model import scale_pixels
+
+CONTEXT, AHEAD = 16, 15  # steps
+SETTLED = 4  # steps from the zero state after which the posterior is judged: before, nobody can know how the ball flies
+GAMES = 8  # played side by side
+LOOKS = (1, 5, 15)  # steps ahead at which the dream is judged
+LEAST = 0.1  # of white: what is darker is no ball
+
+Report = dict[str, float]
+
+
+def world_report(agent: Agent, env: EnvConfig, *, windows: int, seed: int) -> Report:
+    """Plays as in training (served balls, lives as ends) until `windows` windows are there -> numbers by name.
+
+    Shares are of 0..1, distances in pixels of the observation; a number that nothing happened for is left out.
+    """
+    with seeded(seed, device_of(agent)):
+        batch = play_windows(agent, env, windows=windows, seed=seed)
+        return judge(agent, env, batch)
+
+
+@torch.no_grad()
+def judge(agent: Agent, env: EnvConfig, batch: Batch) -> Report:
+    """The numbers of `world_report` for windows [CONTEXT + AHEAD, B]."""
+    world, image = agent.world, scale_pixels(batch.obs)
+    states = world.open_loop(batch, CONTEXT)
+    shown, feat = world.decode(states), states.feat()
+    seen = slice(SETTLED, CONTEXT)
+    reward = batch.reward if world.config.reward_bins else batch.reward.tanh()
+    sums = see_what_moves(image[seen], seen=shown[seen], is_first=batch.is_first[seen]) | foresee_events(
+        reward=reward[seen],
+        predicted=scalar_mean(world.reward(feat[seen])),
+        is_terminal=batch.is_terminal[seen],
+        goes_on=world.predict_discount(feat[seen]) / world.config.gamma,
+    )
+    found = {name: (sums[a] / sums[b]).item() for name, (a, b) in RATIOS.items() if sums[b] > 0}
+    flight = ball_region(env)
+    if flight is None:
+        return found
+    lit, dreamt = (pictures[..., flight[0], flight[1]].mean(2) + 0.5 for pictures in (image, shown))
+    truth = brightest_spot(lit, least=lit.new_tensor(LEAST))
+    dream = brightest_spot(dreamt, least=0.5 * lit.amax((-2, -1)).clamp(min=LEAST))
+    found["ball_recall"] = hits(truth, dream, steps=range(SETTLED, CONTEXT))
+    for ahead in LOOKS:
+        at = [CONTEXT + ahead - 1]
+        found[f"ball_recall_{ahead}_ahead"] = hits(truth, dream, steps=at)
+        if (distance := error(truth, dream, steps=at)) is not None:
+            found[f"ball_error_{ahead}_ahead"] = distance
+    return found
+
+
+# --- Windows of fresh games ---
+
+
+def play_windows(agent: Agent, env: EnvConfig, *, windows: int, seed: int) -> Batch:
+    """Batch [CONTEXT + AHEAD, windows] on the agent's device, none of which crosses a game."""
+    device = device_of(agent)
+    with closing(make_games(env, GAMES, seed)) as games:
+        ticks = play(games, agent, refresh=lambda: 0, rng=np.random.default_rng(seed), device=device)
+        cut = islice(cut_windows(ticks), windows)
+        fields = [np.stack(field, axis=1) for field in zip(*cut, strict=True)]
+    batch = Batch(*(torch.as_tensor(field, device=device) for field in fields))
+    return batch._replace(prev_action=batch.prev_action.long())
+
+
+def cut_windows(ticks: Iterable[Tick]) -> Iterator[Batch]:
+    """Windows of single games [CONTEXT + AHEAD], one after the other without overlap; they begin as if from nothing."""
+    pieces: dict[int, list[tuple[np.ndarray, ...]]] = {}
+    for tick in ticks:
+        for game, is_first in enumerate(tick.step.is_first):
+            piece = pieces.setdefault(game, [])
+            if is_first:
+                piece.clear()
+            piece.append(tuple(field[game] for field in tick.step))
+            if len(piece) == CONTEXT + AHEAD:
+                window = Batch(*(np.stack(field) for field in zip(*piece, strict=True)))
+                window.is_first[0] = True
+                yield window
+                piece.clear()
+
+
+# --- Breakout's ball ---
+
+
+def ball_region(env: EnvConfig) -> tuple[slice, slice] | None:
+    """Rows and columns of the observation where in Breakout nothing but the ball is; None in another game.
+
+    On the screen (210 x 160): below the bricks (row 93), above the paddle (row 189), between the walls.
+    """
+    if "Breakout" not in env.id:
+        return None
+    top, bottom, left, right = env.crop
+    high, wide = 210 - top - bottom, 160 - left - right
+    rows = (np.array([93, 189]) - top) / high * env.size
+    columns = (np.array([8, 152]) - left) / wide * env.size
+    (a, b), (c, d) = ((int(np.ceil(low)), int(np.floor(end))) for low, end in (rows, columns))
+    return slice(max(a, 0), b), slice(max(c, 0), d)
+
+
+def brightest_spot(light: torch.Tensor, *, least: torch.Tensor) -> torch.Tensor:
+    """[T, B, h, w] on the scale 0..1 -> float [T, B, 2] row and column; NaN where nothing is brighter than `least`.
+
+    The centre of mass around the brightest pixel: the ball may cover several.
+    """
+    light = light.clamp(min=0)
+    high, wide = light.shape[-2:]
+    peak, place = light.flatten(-2).max(-1)
+    rows, columns = torch.arange(high, device=light.device), torch.arange(wide, device=light.device)
+    near = ((rows[:, None] - (place // wide)[..., None, None]).abs() <= 2) & (
+        (columns - (place % wide)[..., None, None]).abs() <= 2
+    )
+    weight = light * near
+    total = weight.sum((-2, -1)).clamp(min=1e-6)
+    centre = (
+        torch.stack([(weight * rows[:, None]).sum((-2, -1)), (weight * columns).sum((-2, -1))], -1) / total[..., None]
+    )
+    return centre.where((peak > least)[..., None], torch.nan)
+
+
+def hits(truth: torch.Tensor, dream: torch.Tensor, *, steps: Iterable[int]) -> float:
+    """Of the steps that show a ball, the share where the model shows one within 2 pixels, half as bright at least."""
+    at = list(steps)
+    there = ~truth[at].isnan().any(-1)
+    near = (dream[at] - truth[at]).norm(dim=-1) <= 2  # false where the model shows none
+    return (near & there).sum().item() / max(1, there.sum().item())
+
+
+def error(truth: torch.Tensor, dream: torch.Tensor, *, steps: Iterable[int]) -> float | None:
+    """Mean distance in pixels where both show a ball; None where that never happens."""
+    at = list(steps)
+    distance = (dream[at] - truth[at]).norm(dim=-1)
+    known = distance[~distance.isnan()]
+    return known.mean().item() if len(known) else None

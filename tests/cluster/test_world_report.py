@@ -1,0 +1,95 @@
+"""What `evaluate --world-model` says, on made-up pictures and on real games."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from actors.rollout import Tick
+from cluster.config import cpu, paper
+from cluster.run_dir import env_spec, make_agent
+from cluster.world_report import (
+    AHEAD,
+    CONTEXT,
+    ball_region,
+    brightest_spot,
+    cut_windows,
+    error,
+    hits,
+    judge,
+    play_windows,
+)
+from dreamer.types import State
+from replay.experience import Step
+
+LENGTH = CONTEXT + AHEAD
+
+
+def ticks(length: int, starts: dict[int, list[int]]):
+    """Two games of one gray level per step; `starts` says at which ticks each begins anew."""
+    for t in range(length):
+        is_first = np.array([t in starts[game] for game in (0, 1)])
+        obs = np.full((2, 8, 8, 1), t % 256, np.uint8)
+        zeros = np.zeros(2)
+        step = Step(obs, zeros.astype(np.int32), zeros.astype(np.float32), is_first, zeros.astype(bool))
+        yield Tick(step, zeros.astype(bool), 2, 0, [])
+
+
+def test_windows_are_of_one_game_and_begin_as_if_from_nothing() -> None:
+    found = list(cut_windows(ticks(3 * LENGTH, {0: [0], 1: [0, 10]})))
+    begins = [int(window.obs[0, 0, 0, 0]) for window in found]
+    assert begins == [0, 10, LENGTH, LENGTH + 10, 2 * LENGTH]
+    for window in found:
+        assert len(window.obs) == LENGTH
+        assert window.is_first.tolist() == [True] + [False] * (LENGTH - 1)
+
+
+def test_the_ball_is_looked_for_between_bricks_paddle_and_walls() -> None:
+    assert ball_region(paper().env) == (slice(29, 57), slice(4, 60))
+    assert ball_region(cpu().env) == (slice(15, 38), slice(2, 38))
+    assert ball_region(replace(cpu().env, id="ALE/Pong-v5")) is None
+
+
+def test_the_brightest_spot_is_the_middle_of_the_ball_or_nothing() -> None:
+    light = torch.zeros(3, 1, 10, 12)
+    light[0, 0, 4:6, 7] = 1.0
+    light[1, 0, 2, 3] = 0.2
+    spot = brightest_spot(light, least=torch.tensor(0.1))
+    torch.testing.assert_close(spot[0, 0], torch.tensor([4.5, 7.0]))
+    torch.testing.assert_close(spot[1, 0], torch.tensor([2.0, 3.0]))
+    assert spot[2, 0].isnan().all()
+    assert brightest_spot(light, least=torch.tensor(0.3))[1, 0].isnan().all()
+
+
+def test_a_hit_is_a_ball_within_two_pixels_of_one_that_is_there() -> None:
+    nothing = [torch.nan, torch.nan]
+    truth = torch.tensor([[[5.0, 5.0]], [[5.0, 5.0]], [nothing], [[5.0, 5.0]]])
+    dream = torch.tensor([[[5.0, 6.5]], [[5.0, 8.0]], [[5.0, 5.0]], [nothing]])
+    assert hits(truth, dream, steps=range(4)) == pytest.approx(1 / 3)
+    assert error(truth, dream, steps=range(4)) == pytest.approx((1.5 + 3.0) / 2)
+    assert error(truth, dream, steps=[3]) is None
+
+
+def test_a_model_that_shows_exactly_what_is_there_sees_every_ball(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Real games; the decoder is replaced by the truth, then by black."""
+    config = cpu()
+    agent = make_agent(config, env_spec(config))
+    batch = play_windows(agent, config.env, windows=6, seed=0)
+    assert batch.obs.shape == (LENGTH, 6, 40, 40, 1)
+    image = batch.obs.movedim(-1, -3).float() / 255 - 0.5
+
+    def show(picture: torch.Tensor) -> dict[str, float]:
+        def decode(_: State) -> torch.Tensor:
+            return picture
+
+        monkeypatch.setattr(agent.world, "decode", decode)
+        return judge(agent, config.env, batch)
+
+    perfect, blind = show(image), show(torch.full_like(image, -0.5))
+    assert perfect["ball_recall"] == perfect["ball_recall_15_ahead"] == perfect["moved_recall"] == 1.0
+    assert perfect["ball_error_15_ahead"] == perfect["moved_mse"] == 0.0
+    assert blind["ball_recall"] == 0.0 and "ball_error_15_ahead" not in blind
+    assert 0.2 < blind["moved_recall"] < 0.8 and blind["moved_mse"] > 0.1
