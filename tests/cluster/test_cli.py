@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from cluster import commands, config
+from cluster import agent_commands, commands, config
 from cluster.cli import main
 from cluster.evaluate import Evaluation
 from tests.cluster.tiny import ROOT, train_options
@@ -56,7 +56,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["--env.id", "CartPole-v1"], "not a picture"),
         (["--env.import-module", "no_such_games"], "cannot be imported"),
         (["--env.id", "BreakoutDeterministic-v4", "--env.sticky", "0.25"], "take --env.id ALE/Breakout-v5"),
-        (["--env.size", "84"], "env.size must be 64"),
+        (["--env.size", "84"], "cannot be halved"),
+        (["--model.cnn", "valid"], "env.size must be 64"),
         (["--env.perturb", "fog"], "none, background, brightness, noop"),
         (["--env.crop", "200", "200", "0", "0"], "leaves nothing"),
         (["--replay.capacity", "2000000000"], "lower --replay.capacity to"),
@@ -161,8 +162,8 @@ def test_agent_and_baseline_are_perturbed_alike(
     capsys: pytest.CaptureFixture[str], run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     played = []
-    monkeypatch.setattr(commands, "play_agent", lambda agent, env, **_: played.append(env) or TWO_GAMES)
-    monkeypatch.setattr(commands, "play_random", lambda env, **_: played.append(env) or TWO_GAMES)
+    monkeypatch.setattr(agent_commands, "play_agent", lambda agent, env, **_: played.append(env) or TWO_GAMES)
+    monkeypatch.setattr(agent_commands, "play_random", lambda env, **_: played.append(env) or TWO_GAMES)
     perturbed = ["--perturb", "background", "--sticky", "0.1"]
     assert main(["evaluate", str(run), *perturbed, "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
