@@ -83,6 +83,7 @@ def cpu() -> Config:
             unimix=0.01,
             head_layers=2,
             head_units=200,
+            reward_squash="none",
             reward_bins=41,
             motion_weight=9.0,
             gamma=0.99,
@@ -142,6 +143,10 @@ def check(config: Config) -> None:
     check_config(config.replay)
     rules = [
         (config.model.cnn in ("valid", "same"), f"model.cnn must be valid or same, not {config.model.cnn!r}"),
+        (
+            config.model.reward_squash in ("tanh", "clip", "none"),
+            f"model.reward_squash must be tanh, clip or none, not {config.model.reward_squash!r}",
+        ),
         (
             config.model.cnn != "valid" or config.env.size == VALID_SIZE,
             f"env.size must be {VALID_SIZE} for model.cnn valid, not {config.env.size}: or take --model.cnn same",

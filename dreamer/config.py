@@ -19,11 +19,13 @@ class ModelConfig:
     head_layers: int = 4  # hidden layers of the reward and discount heads; dreamerv2 reward_head.layers
     head_units: int = 400  # units of each; dreamerv2 reward_head.units
     unimix: float = 0.0  # share of the uniform distribution in prior and posterior; dreamerv3 0.01
-    reward_bins: int = 0  # classes of a two-hot reward head, 0 = a normal of tanh(reward); dreamerv3 255
+    reward_squash: str = "tanh"  # rewards are learned as tanh, clip (at most 1) or none says; dreamerv2 clip_rewards
+    reward_bins: int = 0  # classes of a two-hot reward head, 0 = a normal of unit variance; dreamerv3 255
     motion_weight: float = 0.0  # k, pixels on and beside what moves count 1 + k times; ours, after DyMoDreamer
     gamma: float = 0.999  # discount per policy step, target of the discount head; dreamerv2 discount [paper: 0.995]
     kl_scale: float = 0.1  # beta; dreamerv2 loss_scales.kl
     kl_balance: float = 0.8  # alpha, share of the KL that trains the prior; dreamerv2 kl.balance
+    kl_swapped: bool = False  # prior and posterior in each other's place in both terms of the KL; the seed's mistake
     free_nats: float = 0.0  # nats of KL that cost nothing; dreamerv2 kl.free
     free_each: bool = False  # free nats for every step by itself, instead of for the mean of the batch; dreamerv3
     reward_scale: float = 1.0  # weight of the reward loss; dreamerv2 loss_scales.reward

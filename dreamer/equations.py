@@ -81,6 +81,19 @@ def kl_balancing(*, post: Tensor, prior: Tensor, balance: float, free_nats: floa
     return balance * train_prior + (1 - balance) * train_post
 
 
+def squash(reward: Tensor, how: str) -> Tensor:
+    """Rewards as they are learned [...] -> [...]: tanh (dreamerv2), clip = at most 1, or none."""
+    match how:
+        case "tanh":
+            return reward.tanh()
+        case "clip":
+            return reward.clamp(max=1.0)
+        case "none":
+            return reward
+        case _:
+            raise ValueError(f"model.reward_squash must be tanh, clip or none, not {how!r}")
+
+
 def normal_nll(target: Tensor, *, mean: Tensor) -> Tensor:
     """-log N(target; mean, 1), element by element, with its constant."""
     return 0.5 * (target - mean.float()).square() + 0.5 * math.log(2 * math.pi)

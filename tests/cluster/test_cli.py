@@ -67,6 +67,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["--replay.replay-ratio", "0"], "must be positive"),
         (["--train.precision", "float16"], "float32 or bfloat16"),
         (["--train.model-lr", "0"], "must be positive"),
+        (["--model.reward-squash", "log"], "tanh, clip or none, not 'log'"),
         (["--behavior.name", "cem"], "actor_critic or ppo"),
         (["--behavior.name", "ppo", "--behavior.rho", "0.5"], "behavior.rho must be 1 for ppo"),
         (["--behavior.ppo-clip", "1"], "behavior.ppo_clip must be between 0 and 1, not 1.0"),

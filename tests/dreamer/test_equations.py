@@ -22,6 +22,7 @@ from dreamer.equations import (
     normal_nll,
     one_hot_mode,
     ppo_loss,
+    squash,
     straight_through_sample,
     survival_weight,
 )
@@ -263,6 +264,22 @@ def test_bfloat16_logits_lose_no_probability() -> None:
     (grad,) = gradient((straight_through_sample(ours) * weight).sum(), ours)
     (expected,) = gradient((exact.softmax(-1) * weight).sum(), exact)
     assert torch.equal(grad, expected.bfloat16())
+
+
+# --- rewards ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("how", "expected"),
+    [("tanh", [0.0, math.tanh(1), math.tanh(7), -math.tanh(2)]), ("clip", [0, 1, 1, -2]), ("none", [0, 1, 7, -2])],
+)
+def test_squashed_rewards(how: str, expected: list[float]) -> None:
+    close(squash(torch.tensor([0.0, 1.0, 7.0, -2.0]), how), torch.tensor(expected, dtype=torch.float32))
+
+
+def test_an_unknown_way_to_squash_is_an_error() -> None:
+    with pytest.raises(ValueError, match="tanh, clip or none, not 'log'"):
+        squash(torch.zeros(1), "log")
 
 
 # --- likelihoods -----------------------------------------------------------------------------------------------------
