@@ -164,6 +164,7 @@ def check(config: Config) -> None:
             0 <= config.actor.workers <= config.actor.games,
             f"actor.workers must be 0 to actor.games ({config.actor.games}), not {config.actor.workers}",
         ),
+        (0 <= config.actor.epsilon <= 1, f"actor.epsilon is a share, 0 to 1, not {config.actor.epsilon}"),
         (config.actor.pull_every > 0, f"actor.pull_every must be at least 1, not {config.actor.pull_every}"),
         (config.cluster.actors > 0, f"cluster.actors must be at least 1, not {config.cluster.actors}"),
         (config.behavior.horizon > 1, f"behavior.horizon must be at least 2, not {config.behavior.horizon}"),

@@ -64,6 +64,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["--replay.prefill", "30000"], "must not exceed replay.capacity"),
         (["--replay.stride", "6"], "at most half of replay.length"),
         (["--actor.workers", "3"], "actor.workers must be 0 to actor.games (2), not 3"),
+        (["--actor.epsilon", "1.5"], "actor.epsilon is a share, 0 to 1, not 1.5"),
         (["--replay.replay-ratio", "0"], "must be positive"),
         (["--train.precision", "float16"], "float32 or bfloat16"),
         (["--train.model-lr", "0"], "must be positive"),
