@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Callable
 
+from learner.config import Diverged
 from replay.config import UserError
 
 # How long torch's threads spin for the next piece of work before they sleep. Spinning takes the cores from games and
@@ -39,6 +40,9 @@ def main(argv: list[str] | None = None) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except Diverged as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     except BrokenPipeError:  # the reader of our output has seen enough
         return 0
 

@@ -79,6 +79,7 @@ class InlineRun:
                     self.log.handle(self.news.message(sum(writer.acknowledged for writer in self.writers)))
                     self.tally.waited(self.gaps.seconds())
                     self.log.handle(self.tally.message(self.replay.stats()))
+                    self.tally.check(self.config.train.nonfinite_limit, self.job.run.checkpoints)
                 if save.due():
                     self.save()
         finally:  # also when a process of the games has died
@@ -109,6 +110,9 @@ class InlineRun:
     def save(self) -> None:
         """Checkpoint of everything but the games: replay first, then the file that names the pair complete."""
         config, run = self.config, self.job.run
+        if self.tally.nonfinite_in_a_row:
+            log.error("no checkpoint now: the last updates were not finite; the one before it stays")
+            return
         try:
             folder = _replay_folder(run.replay, self.tally.update)
             memory_file.save(self.replay, folder)
@@ -121,7 +125,7 @@ class InlineRun:
                 rng=self.rng,
                 keep=config.train.keep_checkpoints,
             )
-        except OSError as error:
+        except (OSError, FloatingPointError) as error:
             log.error("no checkpoint now (%s); the one before it stays, and training goes on", error)
             return
         kept = {path.stem for path in checkpoint.list_checkpoints(run.checkpoints)}

@@ -20,6 +20,7 @@ from cluster.run_dir import choose_device, env_spec
 from cluster.run_log import RunLog
 from cluster.signals import Stop
 from cluster.training import Job, reached
+from learner.config import Diverged
 from replay.config import UserError
 from replay.ports import free_port
 
@@ -68,6 +69,12 @@ def user_error(error: Exception) -> UserError | None:
     """The UserError inside what Ray makes of it, if the request is what is wrong."""
     cause = getattr(error, "cause", None)
     return cause if isinstance(cause, UserError) else None
+
+
+def raise_if_diverged(error: Exception) -> None:
+    """A learner that started again would only diverge again."""
+    if isinstance(cause := getattr(error, "cause", None), Diverged):
+        raise cause from error
 
 
 class RayRun:
@@ -130,6 +137,7 @@ class RayRun:
                 # What is wrong at the first start is the request; later it is what a death has left behind.
                 if worker.incarnation == 0 and (wrong := user_error(error)):
                     raise wrong from error
+                raise_if_diverged(error)
                 self.log.say(worker.died(error))
                 continue
             if worker is self.learner:

@@ -19,6 +19,7 @@ class Metrics:
         self.actor_wait = Counter("dreamer_actor_wait_seconds", "Seconds actors waited", ["on"], registry=registry)
         self.restarts = Counter("dreamer_worker_restarts", "Workers started again", ["role"], registry=registry)
         self.updates = Counter("dreamer_learner_updates", "Updates of the world model", registry=registry)
+        self.nonfinite = Counter("dreamer_learner_nonfinite_updates", "Updates skipped: not finite", registry=registry)
         self.learner_wait = Counter(
             "dreamer_learner_wait_seconds", "Seconds the learner waited", ["on"], registry=registry
         )

@@ -229,6 +229,7 @@ class LearnerRole:
         if now or self.look.due():
             self.link.post(self.tally.message(self.stats(), checkpoint=self.saved))
             self.saved = ""
+            self.tally.check(self.place.config.train.nonfinite_limit, self.place.run.checkpoints)
         return self.link.orders
 
     def stats(self) -> ReplayStats | None:
@@ -245,6 +246,9 @@ class LearnerRole:
     def save(self) -> None:
         """Replay first, then the weights. What cannot be saved is said, and training goes on."""
         config = self.place.config
+        if self.tally.nonfinite_in_a_row:
+            log.error("no checkpoint now: the last updates were not finite; the one before it stays")
+            return
         try:
             replay = ray.get_actor(REPLAY)
             ray.get(replay.checkpoint.remote(), timeout=120)
@@ -260,5 +264,5 @@ class LearnerRole:
                 keep=config.train.keep_checkpoints,
             )
             self.saved = path.name
-        except OSError as error:
+        except (OSError, FloatingPointError) as error:
             log.error("no checkpoint now (%s); the one before it stays, and training goes on", error)

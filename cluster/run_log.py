@@ -119,6 +119,7 @@ class RunLog:
         self.update = message.update
         self._interval.add(message)
         self.metrics.updates.inc(message.updates)
+        self.metrics.nonfinite.inc(round(message.metrics.get("nonfinite", 0.0) * message.updates))
         self.metrics.learner_wait.labels(on="replay").inc(message.wait_seconds)
         for name, value in message.metrics.items():
             self.metrics.learner.labels(name=name).set(value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,8 +19,8 @@ from cluster.video import open_loop_strip, reconstruction_strip
 from dreamer.agent import Agent
 from dreamer.types import Batch
 from learner.allocator import keep_freed_memory
-from learner.checkpoint import Checkpoint
-from learner.config import TrainConfig
+from learner.checkpoint import Checkpoint, list_checkpoints
+from learner.config import Diverged, TrainConfig
 from learner.loop import LearnerReport
 from replay import ReplayStats, Writer
 from replay.experience import Step
@@ -76,6 +77,7 @@ class Tally:
 
     def __init__(self, update: int) -> None:
         self.update = update
+        self.nonfinite_in_a_row = 0  # updates, as messages saw them; while there are any, nothing is worth saving
         self._reset()
 
     def _reset(self) -> None:
@@ -103,12 +105,25 @@ class Tally:
         if isinstance(self._sum, torch.Tensor):
             values = (self._sum / self._updates).tolist()
             means = dict(zip(self._names, values, strict=True)) | {"policy_age_updates": self._age / self._updates}
+            none_was_good = means["nonfinite"] == 1.0
+            self.nonfinite_in_a_row = self.nonfinite_in_a_row + self._updates if none_was_good else 0
         seconds = time.monotonic() - self._began
         message = LearnerMessage(
             self.update, self._updates, means, seconds, self._wait, replay, images or {}, checkpoint
         )
         self._reset()
         return message
+
+    def check(self, limit: int, checkpoints: Path) -> None:
+        """Raises Diverged if nothing but updates that are not finite came for `limit` updates, as messages saw them."""
+        if self.nonfinite_in_a_row < limit:
+            return
+        found = list_checkpoints(checkpoints)
+        newest = f"the last good checkpoint is {found[0]}" if found else "there is no checkpoint yet"
+        raise Diverged(
+            f"the last {self.nonfinite_in_a_row} updates up to {self.update} were not finite and changed nothing; "
+            f"{newest}: lower train.model_lr, or look at the gradient norms in TensorBoard"
+        )
 
 
 class Gaps:

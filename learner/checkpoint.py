@@ -54,7 +54,12 @@ def save(
     rng: np.random.Generator | None = None,
     keep: int = 2,
 ) -> Path:
-    """Writes a checkpoint, forgets all but the newest `keep`. Raises OSError (full disk ...): the older ones stay."""
+    """Writes a checkpoint, forgets all but the newest `keep`.
+
+    Raises OSError (full disk ...) and FloatingPointError (a weight is not finite): the older ones stay.
+    """
+    if not all(weight.isfinite().all() for weight in agent.state_dict().values()):
+        raise FloatingPointError("a weight is not finite")
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"update-{progress.update:09d}.pt"
     content = {
@@ -145,7 +150,10 @@ def restore(
     if optimizers is None:
         return
     for name, optimizer in optimizers.items():
+        own = [{key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups]
         optimizer.load_state_dict(checkpoint.optimizers[name])
+        for group, settings in zip(optimizer.param_groups, own, strict=True):
+            group.update(settings)  # rates as the run is configured now: only the moments are of the checkpoint
     torch.set_rng_state(checkpoint.rng["torch"])
     if torch.cuda.is_available() and checkpoint.rng["cuda"]:
         torch.cuda.set_rng_state_all(checkpoint.rng["cuda"])

@@ -5,6 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 
+class Diverged(RuntimeError):
+    """Training has come to where nothing is finite any more; the message names what can be gone back to."""
+
+
 @dataclass(frozen=True)
 class TrainConfig:
     """Optimisers, arithmetic and rhythm of the learner."""
@@ -16,6 +20,7 @@ class TrainConfig:
     adam_eps: float = 1e-5  # Adam's epsilon; dreamerv2 model_opt.eps
     grad_clip: float = 100.0  # largest global gradient norm, of each optimiser alone; dreamerv2 model_opt.clip
     weight_decay: float = 1e-6  # share of every weight lost per update, not times lr; dreamerv2 model_opt.wd
+    nonfinite_limit: int = 100  # updates in a row that may be skipped as not finite before training stops; ours
     precision: str = "float32"  # float32 | bfloat16 (losses, logits and state stay float32); dreamerv2 float16
     capture: bool = True  # on a GPU, the whole update as one CUDA graph; ours
     device: str = "auto"  # cpu | cuda | auto = cuda where there is one; ours

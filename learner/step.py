@@ -38,7 +38,10 @@ def make_optimizers(agent: Agent, config: TrainConfig) -> Optimizers:
 
 
 def make_grad_steps(optimizers: Optimizers, *, clip: float) -> GradSteps:
-    """`step[name](loss)` improves that group of parameters alone and returns their gradient norm before clipping."""
+    """`step[name](loss)` improves that group of parameters alone and returns their gradient norm before clipping.
+
+    A gradient that is not finite changes nothing, neither weights nor moments; the norm tells.
+    """
     return {name: _make_grad_step(optimizer, clip) for name, optimizer in optimizers.items()}
 
 
@@ -49,6 +52,7 @@ def _make_grad_step(optimizer: torch.optim.AdamW, clip: float) -> Callable[[Tens
         # Not loss.backward(): that would leave gradients in every weight on the way, the world model's included.
         gradients = torch.autograd.grad(loss, parameters)
         norm = torch.nn.utils.get_total_norm(gradients)
+        optimizer.found_inf = (~norm.isfinite()).float()  # type: ignore[attr-defined]  # the fused kernels look at it
         clipped = torch._foreach_mul(gradients, clip / norm.clamp(min=clip))
         for parameter, gradient in zip(parameters, clipped, strict=True):
             parameter.grad = gradient
@@ -70,4 +74,7 @@ def train_step(agent: Agent, step: GradSteps, batch: Batch, *, precision: str) -
         out = agent.world.loss(batch)
         metrics = out.metrics | {"model_grad": step["model"](out.loss)}
         start = Start(out.unroll.state.detach().flatten(), out.discount.flatten())
-        return metrics | agent.behavior.update(agent.world, start, step)
+        metrics |= agent.behavior.update(agent.world, start, step)
+    # One update that is not finite would hide all the others in a mean: it counts as 0 there, and is counted here.
+    bad = ~torch.stack([value.isfinite() for value in metrics.values()]).all()
+    return {name: value.nan_to_num(0.0, 0.0, 0.0) for name, value in metrics.items()} | {"nonfinite": bad.float()}

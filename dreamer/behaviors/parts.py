@@ -65,6 +65,7 @@ def scale_of_returns(target: Tensor, *, return_range: Tensor | None, decay: floa
     if return_range is None:
         return target.new_ones(())
     now = torch.quantile(target.flatten(), target.new_tensor([0.05, 0.95]))
+    now = torch.where(now.isfinite(), now, return_range)  # one bad dream must not spoil it for ever
     return_range.lerp_(now, 1 - decay)
     return return_range.diff().squeeze().clamp(min=1.0)
 

@@ -58,8 +58,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["--env.id", "CartPole-v1"], "not a picture"),
         (["--env.import-module", "no_such_games"], "cannot be imported"),
         (["--env.id", "BreakoutDeterministic-v4", "--env.sticky", "0.25"], "take --env.id ALE/Breakout-v5"),
-        (["--env.size", "84"], "cannot be halved"),
-        (["--model.cnn", "valid"], "env.size must be 64"),
+        (["--env.size", "42"], "env.size 42 cannot be halved"),
+        (["--model.cnn", "valid"], "env.size must be 64 for model.cnn valid, not 40"),
         (["--env.perturb", "fog"], "none, background, brightness, noop"),
         (["--env.crop", "200", "200", "0", "0"], "leaves nothing"),
         (["--replay.capacity", "2000000000"], "lower --replay.capacity to"),
@@ -177,6 +177,15 @@ def test_agent_and_baseline_are_perturbed_alike(
     assert "perturb background, sticky 0.1" in capsys.readouterr().out
     assert main(["evaluate", str(run)]) == 0
     assert "perturb none, sticky 0\n" in capsys.readouterr().out
+
+
+def test_the_world_model_is_judged_on_request(capsys: pytest.CaptureFixture[str], run: Path) -> None:
+    assert main(["evaluate", str(run), "--world-model", "--episodes", "1", "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["checkpoint"] == {"update": 2} and result["windows"] == 20
+    assert {"moved_recall", "ball_recall", "ball_recall_15_ahead"} <= set(result)
+    assert main(["evaluate", str(run), "--world-model", "--episodes", "1"]) == 0
+    assert "ball_recall_15_ahead" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("kind", ["play", "reconstruct", "dream"])

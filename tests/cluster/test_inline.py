@@ -52,7 +52,7 @@ def test_the_replay_ratio_is_exact(run: Path) -> None:
 
 def test_the_agent_can_be_loaded_and_plays(run: Path) -> None:
     agent = load_agent(run)
-    obs = torch.zeros(3, 64, 64, 1, dtype=torch.uint8)
+    obs = torch.zeros(3, 40, 40, 1, dtype=torch.uint8)
     action, _ = agent.policy_step(
         agent.initial(3), obs, torch.zeros(3, dtype=torch.int64), torch.ones(3, dtype=torch.bool), sample=True
     )
@@ -167,3 +167,16 @@ def test_a_killed_process_of_the_games_costs_no_update(tmp_path: Path) -> None:
     assert code == 1 and "was killed by SIGKILL" in err
     saved = checkpoint.load_newest(run / "checkpoints")
     assert saved and saved.update >= update_of(run)
+
+
+def test_a_run_whose_updates_are_not_finite_stops_and_names_the_last_good_checkpoint(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    code, _, err = finish(start(*train_options(run, *INLINE, "--updates", "10")))
+    assert code == 0, err
+    wild = ["--train.model-lr", "1e30", "--train.nonfinite-limit", "20"]
+    code, _, err = finish(start(*train_options(run, *INLINE, "--resume", *wild)))
+    assert code == 1 and "Traceback" not in err
+    assert "were not finite and changed nothing; the last good checkpoint is" in err
+    assert "update-000000010.pt" in err.splitlines()[-1]
+    saved = checkpoint.load_newest(run / "checkpoints")
+    assert saved and saved.update == 10

@@ -134,3 +134,26 @@ def test_a_full_disk_leaves_the_older_checkpoint_and_no_rubbish(
         save(tmp_path, agent, optimizers, 20)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["latest", "update-000000010.pt"]
     assert checkpoint.load_newest(tmp_path).update == 10
+
+
+def test_a_changed_learning_rate_holds_after_a_resume(tmp_path: Path) -> None:
+    agent, optimizers = make_learner()
+    train(agent, optimizers, 2)
+    save(tmp_path, agent, optimizers, 2)
+    other = make_agent()
+    changed = make_optimizers(other, replace(CONFIG, model_lr=1e-3))
+    found = checkpoint.load_newest(tmp_path)
+    assert found is not None
+    checkpoint.restore(found, other, changed)
+    (group,) = changed["model"].param_groups
+    assert group["lr"] == 1e-3 and group["weight_decay"] == pytest.approx(1e-3)
+    assert all(state["step"] == 2 for state in changed["model"].state.values())
+
+
+def test_weights_that_are_not_finite_are_not_saved(tmp_path: Path) -> None:
+    agent, optimizers = make_learner()
+    kept = save(tmp_path, agent, optimizers, 1)
+    agent.world.reward.out.bias.data.fill_(torch.nan)
+    with pytest.raises(FloatingPointError):
+        save(tmp_path, agent, optimizers, 2)
+    assert checkpoint.list_checkpoints(tmp_path) == [kept]

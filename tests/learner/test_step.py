@@ -11,7 +11,7 @@ from dreamer.agent import Agent
 from dreamer.types import Batch
 from learner.config import TrainConfig
 from learner.step import make_grad_steps, make_optimizers, train_step
-from tests.dreamer.tiny import make_agent, random_batch
+from tests.dreamer.tiny import BEHAVIOR_SWITCHES, make_agent, random_batch
 
 CONFIG = TrainConfig()
 
@@ -60,7 +60,7 @@ def test_adam_step_equals_the_formula_by_hand() -> None:
 @pytest.mark.parametrize(("size", "clipped"), [(1e3, 100.0), (50.0, 50.0)])
 def test_the_global_norm_is_clipped_per_group_and_reported_unclipped(size: float, clipped: float) -> None:
     parameter = torch.nn.Parameter(torch.zeros(4))
-    optimizer = torch.optim.SGD([parameter], lr=1.0)
+    optimizer = torch.optim.SGD([parameter], lr=1.0, fused=True)
     steps = make_grad_steps({"model": optimizer}, clip=100.0)
     norm = steps["model"]((parameter * size / 2).sum())
     assert norm.item() == pytest.approx(size)
@@ -159,3 +159,24 @@ def test_bfloat16_learns_as_float32_does() -> None:
     high, low = curves["float32"], curves["bfloat16"]
     assert high[-1] < 0.1 * high[0]
     torch.testing.assert_close(low, high, rtol=0.1, atol=0.01 * high[0].item())
+
+
+def test_a_batch_that_is_not_finite_changes_nothing_and_is_counted() -> None:
+    agent = make_agent(BEHAVIOR_SWITCHES)
+    optimizers = make_optimizers(agent, CONFIG)
+    steps = make_grad_steps(optimizers, clip=CONFIG.grad_clip)
+    good = random_batch()
+    bad = good._replace(reward=good.reward + torch.inf, is_terminal=good.is_terminal)
+    bad = bad._replace(reward=torch.where(bad.reward > 0, torch.nan, bad.reward))
+    assert train_step(agent, steps, good, precision="float32")["nonfinite"] == 0
+    before = weights(agent)
+    moments = {id(p): s["exp_avg"].clone() for o in optimizers.values() for p, s in o.state.items()}
+    metrics = train_step(agent, steps, bad, precision="float32")
+    assert metrics["nonfinite"] == 1 and all(value.isfinite() for value in metrics.values())
+    world = {key: value for key, value in agent.state_dict().items() if key.startswith("world.")}
+    assert all(torch.equal(value, before[key]) for key, value in world.items())
+    model = optimizers["model"].state
+    assert all(torch.equal(state["exp_avg"], moments[id(p)]) for p, state in model.items())
+    assert train_step(agent, steps, good, precision="float32")["nonfinite"] == 0
+    assert all(value.isfinite().all() for value in agent.state_dict().values())
+    assert not torch.equal(agent.state_dict()["world.rssm.img_in.weight"], before["world.rssm.img_in.weight"])
