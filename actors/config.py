@@ -40,6 +40,7 @@ class ActorConfig:
     """How games are played for training."""
 
     games: int = 16  # E, games that one actor process steps together; dreamerv2: 1
+    epsilon: float = 0.0  # share of random actions of the game that has most (all have 0.05), 0 = none; the seed's
     pull_every: int = 8  # steps of its games between an actor's looks for newer weights; ours
     threads: int = 1  # CPU threads of one actor process; ours
     workers: int = 0  # processes that step the games of an inline run, 0 = its own process; ours

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from actors.exploration import explore
 from actors.interface import AnyGames
 from dreamer.agent import Agent
 from replay.experience import Step
@@ -41,6 +42,7 @@ def play(
     *,
     refresh: Callable[[], int],
     sample: bool = True,
+    epsilon: np.ndarray | None = None,
     rng: np.random.Generator,
     device: torch.device | str = "cpu",
 ) -> Iterator[Tick]:
@@ -48,6 +50,7 @@ def play(
 
     `refresh` brings the agent's weights up to date as it sees fit and returns their version, or -1 while there are
     none: then actions are drawn uniformly from `rng`. `sample=False` takes the most probable action instead of a draw.
+    `epsilon`: float [E], how often each game does something random instead of what the policy says; None = never.
 
     A game that ended is reset by the next tick, whose record of it is a reset: action 0, reward 0, is_first.
 
@@ -69,6 +72,8 @@ def play(
         else:
             inputs = (torch.as_tensor(x, device=device) for x in (step.obs, step.prev_action, step.is_first))
             drawn, state = agent.policy_step(state, *inputs, sample=sample)
+            if epsilon is not None:
+                drawn = explore(drawn, epsilon=epsilon, num_actions=games.spec.num_actions, rng=rng)
         actions = fetch(drawn)
         if not on_gpu:
             games.send(actions())

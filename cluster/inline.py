@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from actors.exploration import epsilons
 from actors.parallel import make_parallel_games
 from actors.rollout import Tick, play
 from cluster.config import to_json
@@ -65,6 +66,7 @@ class InlineRun:
             self.games,
             self.agent,
             refresh=lambda: self.tally.update if self.tally.update else -1,
+            epsilon=epsilons(self.config.actor),
             rng=self.rng,
             device=self.device,
         )

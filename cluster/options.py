@@ -17,6 +17,7 @@ from cluster.config import Config, cpu, flat
 from replay.config import UserError
 
 T = TypeVar("T")
+Preset = Literal["paper", "fast", "cpu", "seed"]  # the names of cluster.config.PRESETS
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class TrainOptions:
     """Learn a game. Ends at the first limit reached; the first Ctrl-C saves, the second quits."""
 
     config: Annotated[Config, tyro.conf.arg(name="")]
-    preset: Literal["paper", "fast", "cpu"] | None = None  # default: fast with a GPU, cpu without
+    preset: Preset | None = None  # default: fast with a GPU, cpu without
     runtime: Literal["ray", "inline"] = "ray"  # inline: one process, no Ray, no Reverb
     run_dir: Path | None = None  # default: a new directory under runs/
     resume: bool = False  # go on with the run in --run-dir
@@ -68,7 +69,7 @@ class RecordOptions:
 class PresetOptions:
     """Print what a preset is made of."""
 
-    preset: Literal["paper", "fast", "cpu"] = "paper"  # which
+    preset: Preset = "paper"  # which
     json: bool = False  # one JSON document on stdout
 
 
@@ -77,7 +78,7 @@ class BenchOptions:
     """Measure how fast each part is, and how far from what the machine can do."""
 
     part: tyro.conf.Positional[Literal["all", "env", "actor", "replay", "learner", "train"]] = "all"  # what to measure
-    preset: Literal["paper", "fast", "cpu"] | None = None  # default: paper, and cpu or fast beside it
+    preset: Preset | None = None  # default: paper, and cpu or fast beside it
     device: Literal["cpu", "cuda"] | None = None  # default: cuda where there is one
     out: Path | None = None  # folder for a dated JSON file; default: none is written
     json: bool = False  # one JSON document on stdout

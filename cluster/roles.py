@@ -13,6 +13,7 @@ import ray
 import torch
 
 from actors.env import make_games
+from actors.exploration import epsilons
 from actors.rollout import play
 from cluster.board import NoteHandler, Orders
 from cluster.config import Config, to_json
@@ -128,7 +129,9 @@ class ActorRole:
 
     def run(self) -> None:
         """Plays until the driver says stop."""
-        for tick in play(self.games, self.agent, refresh=self.refresh, rng=self.rng):
+        config = self.place.config
+        epsilon = epsilons(config.actor, actor=self.index, actors=config.cluster.actors)
+        for tick in play(self.games, self.agent, refresh=self.refresh, epsilon=epsilon, rng=self.rng):
             self.news.add(tick)
             append(self.writers, tick)
             if self.report().stop_actors:

@@ -1,7 +1,7 @@
 """What the agent does, sees and dreams, as pictures for people: videos of games, strips for TensorBoard.
 
 Every frame shows what ARRIVED together, as in a Batch: the picture, the action that led to it, the reward it brought.
-Rewards are predicted on the squashed scale tanh(reward), so the real one is shown on that scale as well.
+Rewards are predicted as model.reward_squash leaves them, so the real one is shown on that scale as well.
 """
 
 from __future__ import annotations
@@ -36,6 +36,8 @@ from cluster.images import (
 )
 from dreamer.agent import Agent
 from dreamer.behaviors.actor_critic import ActorCritic
+from dreamer.behaviors.ppo import PPO
+from dreamer.equations import scalar_mean, squash
 from dreamer.types import Batch, State
 from replay.config import UserError
 
@@ -45,6 +47,7 @@ TRIES = 20  # passages looked at per clip that is wanted: some games are over be
 STRIP_COLUMNS = 16  # pictures of a strip at most: a wider one would be shrunk beyond recognition
 STRIP_SEED = 0  # so that a strip is a function of the agent and the batch
 DECODE_CHUNK = 64  # pictures decoded at once: the activations of a whole game would take gigabytes
+LEARNED = {"tanh": "tanh(reward)", "clip": "min(reward, 1)", "none": "reward"}  # model.reward_squash in words
 SUFFIXES = (".gif", ".mp4")
 
 
@@ -55,7 +58,9 @@ class Film(NamedTuple):
     action: list[str]  # [T]  that led here
     reward: np.ndarray  # float32 [T]  raw
     end: list[str]  # [T]  "GAME OVER" or "TIME LIMIT" where a game ended, else ""
-    predicted_reward: np.ndarray  # float32 [T]  mean of tanh(reward)
+    learned_as: str  # what of the reward is predicted, in words
+    learned_reward: np.ndarray  # float32 [T]  that, of the real one
+    predicted_reward: np.ndarray  # float32 [T]
     predicted_discount: np.ndarray  # float32 [T]
     value: np.ndarray | None  # float32 [T]  the critic's, in squashed rewards; None for a behaviour without a critic
 
@@ -178,15 +183,18 @@ def watch(agent: Agent, batch: Batch) -> State:
 def make_film(agent: Agent, names: list[str], ticks: list[Tick], batch: Batch, state: State) -> Film:
     """The passage `ticks` = `batch` [T, 1, ...], with the predictions at its states [T, 1, ...]."""
     feat = state.feat()[:, 0]
-    critic = agent.behavior.critic if isinstance(agent.behavior, ActorCritic) else None
+    how = agent.world.config.reward_squash
+    critic = agent.behavior.critic if isinstance(agent.behavior, ActorCritic | PPO) else None
     return Film(
         pictures=batch.obs[:, 0].cpu().numpy(),
         action=["reset" if t.step.is_first[0] else names[t.step.prev_action[0]] for t in ticks],
         reward=batch.reward[:, 0].cpu().numpy(),
         end=[end_of(t) for t in ticks],
+        learned_as=LEARNED[how],
+        learned_reward=squash(batch.reward[:, 0], how).cpu().numpy(),
         predicted_reward=agent.world.predict_reward(feat).cpu().numpy(),
         predicted_discount=agent.world.predict_discount(feat).cpu().numpy(),
-        value=critic(feat)[:, 0].cpu().numpy() if critic else None,
+        value=scalar_mean(critic(feat)).cpu().numpy() if critic else None,
     )
 
 
@@ -228,7 +236,8 @@ def caption(film: Film, t: int, *first: Label) -> list[list[Label]]:
     expected = [Label(f"predicted discount {film.predicted_discount[t]:.3f}")]
     if film.value is not None:
         expected.append(Label(f"value {film.value[t]:z.2f}"))
-    squashed = Label(f"predicted tanh(reward) {film.predicted_reward[t]:z.2f}, real {np.tanh(reward):.2f}")
+    learned, predicted = film.learned_reward[t], film.predicted_reward[t]
+    squashed = Label(f"predicted {film.learned_as} {predicted:z.2f}, real {learned:.2f}")
     return [happened, [squashed], expected]
 
 

@@ -20,7 +20,7 @@ from actors.env import make_games
 from actors.rollout import Tick, play
 from cluster.evaluate import device_of, seeded
 from dreamer.agent import Agent
-from dreamer.equations import scalar_mean
+from dreamer.equations import scalar_mean, squash
 from dreamer.insight import RATIOS, foresee_events, see_what_moves
 from dreamer.types import Batch
 from dreamer.world_model import scale_pixels
@@ -51,7 +51,7 @@ def judge(agent: Agent, env: EnvConfig, batch: Batch) -> Report:
     states = world.open_loop(batch, CONTEXT)
     shown, feat = world.decode(states), states.feat()
     seen = slice(SETTLED, CONTEXT)
-    reward = batch.reward if world.config.reward_bins else batch.reward.tanh()
+    reward = squash(batch.reward, world.config.reward_squash)
     sums = see_what_moves(image[seen], seen=shown[seen], is_first=batch.is_first[seen]) | foresee_events(
         reward=reward[seen],
         predicted=scalar_mean(world.reward(feat[seen])),

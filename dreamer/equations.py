@@ -81,6 +81,19 @@ def kl_balancing(*, post: Tensor, prior: Tensor, balance: float, free_nats: floa
     return balance * train_prior + (1 - balance) * train_post
 
 
+def squash(reward: Tensor, how: str) -> Tensor:
+    """Rewards as they are learned [...] -> [...]: tanh (dreamerv2), clip = at most 1, or none."""
+    match how:
+        case "tanh":
+            return reward.tanh()
+        case "clip":
+            return reward.clamp(max=1.0)
+        case "none":
+            return reward
+        case _:
+            raise ValueError(f"model.reward_squash must be tanh, clip or none, not {how!r}")
+
+
 def normal_nll(target: Tensor, *, mean: Tensor) -> Tensor:
     """-log N(target; mean, 1), element by element, with its constant."""
     return 0.5 * (target - mean.float()).square() + 0.5 * math.log(2 * math.pi)
@@ -140,7 +153,8 @@ def lambda_return(reward: Tensor, *, discount: Tensor, value: Tensor, lambda_: f
     """V-lambda (Eq. 4): reward, discount, value [H+1, N] -> target [H, N].
 
     G_i = r_i + d_i * ((1 - lambda) * v_{i+1} + lambda * G_{i+1}),   G_H = v_H.
-    Reward and discount have the SAME index as the state that is valued: they came with arriving there.
+    Reward and discount have the SAME index as the state that is valued: they came with arriving there. Those of the
+    last state count for nothing; so reward[1:] and discount[1:] give the value of what comes AFTER each state (ppo).
     """
     future = value[-1]
     targets = []
@@ -178,6 +192,28 @@ def actor_loss(
     return -(weight * (objective + entropy_scale * entropy(logits))).mean()
 
 
+def ppo_loss(
+    logits: Tensor,
+    *,
+    action: Tensor,
+    old_log_prob: Tensor,
+    advantage: Tensor,
+    weight: Tensor,
+    clip: float,
+    entropy_scale: float,
+) -> Tensor:
+    """Clipped surrogate and entropy (Schulman et al., Proximal Policy Optimization, 2017, Eq. 7 and 9) -> scalar.
+
+    logits, action [M, A]; old_log_prob (of the action, by the policy that chose it), advantage, weight [M]. There is no
+    gradient left once a good action has become 1 + clip times as probable as it was, or a bad one 1 - clip times.
+    Weighted by survival, like `actor_loss`.
+    """
+    advantage = advantage.detach()
+    ratio = (log_prob(logits, action) - old_log_prob.detach()).exp()
+    surrogate = torch.minimum(ratio * advantage, ratio.clamp(1 - clip, 1 + clip) * advantage)
+    return -(weight * (surrogate + entropy_scale * entropy(logits))).mean()
+
+
 def critic_loss(out: Tensor, *, target: Tensor, weight: Tensor) -> Tensor:
-    """Eq. 5: regression of the return, weighted by survival: head's output [H, N, 1 or bins], [H, N] x 2 -> scalar."""
+    """Eq. 5: regression of the return, weighted by survival: head's output [..., 1 or bins], [...] x 2 -> scalar."""
     return (weight * scalar_nll(target.detach(), out=out)).mean()

@@ -19,6 +19,7 @@ from dreamer.equations import (
     normal_nll,
     scalar_mean,
     scalar_nll,
+    squash,
 )
 from dreamer.fast_observe import fast_observe
 from dreamer.insight import foresee_events, see_what_moves
@@ -67,7 +68,7 @@ class WorldModel(nn.Module):
         return image.reshape(*feat.shape[:-1], *image.shape[1:])
 
     def predict_reward(self, feat: Tensor) -> Tensor:
-        """Mean of the reward on arriving, of tanh(reward) without bins: [..., F] -> float32 [...]."""
+        """Mean of the reward on arriving, as `squash` leaves it: [..., F] -> float32 [...]."""
         return scalar_mean(self.reward(feat))
 
     def predict_discount(self, feat: Tensor) -> Tensor:
@@ -86,7 +87,7 @@ class WorldModel(nn.Module):
     def loss(self, batch: Batch) -> WorldLoss:
         """The world-model loss of a batch (Eq. 2): means over time and batch, sums over pixels and categoricals."""
         c = self.config
-        reward = batch.reward if c.reward_bins else batch.reward.tanh()  # the only place where rewards are squashed
+        reward = squash(batch.reward, c.reward_squash)  # the only place where rewards are squashed
         discount = c.gamma * (1.0 - batch.is_terminal.float())
         unroll = self.observe(batch)
         feat = unroll.state.feat()
@@ -98,9 +99,11 @@ class WorldModel(nn.Module):
         image_nll = pixel_nll.sum((-3, -2, -1))
         reward_nll = scalar_nll(reward, out=reward_out)
         discount_nll = bernoulli_nll(discount, logit=discount_out)
+        # Swapped as in the seed, the balance that should train the prior pulls the posterior towards it.
+        post, prior = (unroll.prior, unroll.post) if c.kl_swapped else (unroll.post, unroll.prior)
         kl = kl_balancing(
-            post=unroll.post,
-            prior=unroll.prior,
+            post=post,
+            prior=prior,
             balance=c.kl_balance,
             free_nats=c.free_nats,
             free_each=c.free_each,

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 from typing import Protocol
 
 from torch import Tensor
 from torch.nn import Parameter
 
 from dreamer.behaviors.actor_critic import ActorCritic
+from dreamer.behaviors.parts import GradSteps
+from dreamer.behaviors.ppo import PPO
 from dreamer.config import BehaviorConfig
 from dreamer.types import Metrics, Start, State
 from dreamer.world_model import WorldModel
-
-GradSteps = Mapping[str, Callable[[Tensor], Tensor]]  # group name -> (loss -> gradient norm); updates that group alone
 
 
 class Behavior(Protocol):
@@ -29,10 +29,12 @@ class Behavior(Protocol):
         """The parameters that each `step[name]` trains; {} if no gradient is used."""
 
 
-def make_behavior(config: BehaviorConfig, *, feat_size: int, num_actions: int) -> ActorCritic:
+def make_behavior(config: BehaviorConfig, *, feat_size: int, num_actions: int) -> ActorCritic | PPO:
     """The behaviour that the config names. Raises ValueError for an unknown name."""
     match config.name:
         case "actor_critic":
             return ActorCritic(config, feat_size=feat_size, num_actions=num_actions)
+        case "ppo":
+            return PPO(config, feat_size=feat_size, num_actions=num_actions)
         case _:
-            raise ValueError(f"behavior.name must be actor_critic, not {config.name!r}")
+            raise ValueError(f"behavior.name must be actor_critic or ppo, not {config.name!r}")

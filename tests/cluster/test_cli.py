@@ -7,6 +7,7 @@ import signal
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ import torch
 from cluster import agent_commands, commands, config
 from cluster.cli import main
 from cluster.evaluate import Evaluation
+from cluster.options import Preset
 from tests.cluster.tiny import ROOT, train_options
 
 INLINE = ("--runtime", "inline")
@@ -51,7 +53,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     [
         (["--replay.batsh", "3"], "did you mean --replay.batch"),
         (["--replay.batch", "many"], "invalid literal"),
-        (["--preset", "papper"], "paper, fast, cpu"),
+        (["--preset", "papper"], "paper, fast, cpu, seed"),
         (["--env.id", "ALE/Breakuot-v5"], "ALE/Breakout-v5"),
         (["--env.id", "CartPole-v1"], "not a picture"),
         (["--env.import-module", "no_such_games"], "cannot be imported"),
@@ -64,10 +66,14 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["--replay.prefill", "30000"], "must not exceed replay.capacity"),
         (["--replay.stride", "6"], "at most half of replay.length"),
         (["--actor.workers", "3"], "actor.workers must be 0 to actor.games (2), not 3"),
+        (["--actor.epsilon", "1.5"], "actor.epsilon is a share, 0 to 1, not 1.5"),
         (["--replay.replay-ratio", "0"], "must be positive"),
         (["--train.precision", "float16"], "float32 or bfloat16"),
         (["--train.model-lr", "0"], "must be positive"),
-        (["--behavior.name", "cem"], "actor_critic"),
+        (["--model.reward-squash", "log"], "tanh, clip or none, not 'log'"),
+        (["--behavior.name", "cem"], "actor_critic or ppo"),
+        (["--behavior.name", "ppo", "--behavior.rho", "0.5"], "behavior.rho must be 1 for ppo"),
+        (["--behavior.ppo-clip", "1"], "behavior.ppo_clip must be between 0 and 1, not 1.0"),
         (["--runtime", "slurm"], "--runtime"),
         (["--resume"], "needs --run-dir"),
         (["--minutes"], "--minutes"),
@@ -213,6 +219,10 @@ def test_a_preset_survives_json_and_shows_every_source(name: str, capsys: pytest
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == len(config.flat(chosen))
     assert all(";" in line for line in lines)
+
+
+def test_every_preset_can_be_asked_for() -> None:
+    assert get_args(Preset) == tuple(config.PRESETS)
 
 
 def test_changed_values_are_named_one_by_one() -> None:

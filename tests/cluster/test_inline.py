@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import subprocess
 import sys
@@ -56,6 +57,18 @@ def test_the_agent_can_be_loaded_and_plays(run: Path) -> None:
         agent.initial(3), obs, torch.zeros(3, dtype=torch.int64), torch.ones(3, dtype=torch.bool), sample=True
     )
     assert action.shape == (3,) and action.max() < 4
+
+
+def test_the_authors_variant_runs(tmp_path: Path) -> None:
+    """Preset seed with small nets: PPO, games that act at random, rewards of at most 1, and his KL."""
+    path = tmp_path / "run"
+    ppo = ("--behavior.ppo-minibatches", "2", "--behavior.ppo-batch", "16", "--model.kl-swapped")
+    code, _, err = finish(start(*train_options(path, *INLINE, "--preset", "seed", *ppo, "--updates", "5")))
+    assert code == 0, err
+    found = checkpoint.load_newest(path / "checkpoints")
+    assert found and found.config["behavior"]["name"] == "ppo" and found.config["actor"]["epsilon"] == 0.5
+    row = rows(path / "metrics.jsonl")[-1]
+    assert all(math.isfinite(row[name]) for name in ("model_loss", "kl", "actor_loss", "critic_loss", "ppo_clipped"))
 
 
 def test_one_seed_gives_one_run_bit_for_bit(tmp_path: Path) -> None:

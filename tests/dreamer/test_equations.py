@@ -21,6 +21,8 @@ from dreamer.equations import (
     log_prob,
     normal_nll,
     one_hot_mode,
+    ppo_loss,
+    squash,
     straight_through_sample,
     survival_weight,
 )
@@ -83,6 +85,17 @@ def test_last_value_bootstraps_whatever_lambda_is_and_last_reward_counts_for_not
         close(lambda_return(reward, discount=discount, value=value, lambda_=lambda_)[-1], expected)
     reward[-1] += 100
     close(lambda_return(reward, discount=discount, value=value, lambda_=0.5)[-1], expected)
+
+
+def test_shifted_rewards_and_discounts_give_the_return_of_what_comes_after_a_state() -> None:
+    """Two conventions of one value: u_i = r_i + d_i * v_i includes the reward for arriving, v_i does not."""
+    reward, discount, after = random_dream()
+    own = reward + discount * after
+    for lambda_ in (0.0, 0.7, 1.0):
+        target = lambda_return(reward[1:], discount=discount[1:], value=after, lambda_=lambda_)
+        close(target[-1], own[-1])
+        theirs = lambda_return(reward, discount=discount, value=own, lambda_=lambda_)
+        close(reward[:-1] + discount[:-1] * target, theirs)
 
 
 # --- survival weight -------------------------------------------------------------------------------------------------
@@ -253,6 +266,22 @@ def test_bfloat16_logits_lose_no_probability() -> None:
     assert torch.equal(grad, expected.bfloat16())
 
 
+# --- rewards ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("how", "expected"),
+    [("tanh", [0.0, math.tanh(1), math.tanh(7), -math.tanh(2)]), ("clip", [0, 1, 1, -2]), ("none", [0, 1, 7, -2])],
+)
+def test_squashed_rewards(how: str, expected: list[float]) -> None:
+    close(squash(torch.tensor([0.0, 1.0, 7.0, -2.0]), how), torch.tensor(expected, dtype=torch.float32))
+
+
+def test_an_unknown_way_to_squash_is_an_error() -> None:
+    with pytest.raises(ValueError, match="tanh, clip or none, not 'log'"):
+        squash(torch.zeros(1), "log")
+
+
 # --- likelihoods -----------------------------------------------------------------------------------------------------
 
 
@@ -370,3 +399,73 @@ def test_critic_loss_sends_its_gradient_into_the_value_alone() -> None:
     to_value, to_target = gradient(critic_loss(value[..., None], target=target, weight=weight), value, target)
     close(to_value, (weight * (value - target) / 2).detach())
     assert (to_target == 0).all()
+
+
+# --- proximal policy optimisation ------------------------------------------------------------------------------------
+
+
+def surrogate(chance: float, advantage: float, **changes) -> tuple[Tensor, Tensor]:
+    """Loss and its gradient by the logits of two actions, where the first one, taken, had a chance of 1/2."""
+    logits = torch.tensor([[chance, 1 - chance]]).log().requires_grad_()
+    table = {
+        "action": torch.tensor([[1.0, 0.0]]),
+        "old_log_prob": torch.tensor([0.5]).log(),
+        "advantage": torch.tensor([advantage]),
+        "weight": torch.tensor([1.0]),
+        "clip": 0.1,
+        "entropy_scale": 0.0,
+    }
+    loss = ppo_loss(logits, **(table | changes))
+    return loss.detach(), gradient(loss, logits)[0]
+
+
+@pytest.mark.parametrize(
+    ("chance", "advantage", "objective", "clipped"),
+    [  # ratio = chance / 0.5
+        (0.50, 3.0, 1.0 * 3.0, False),
+        (0.54, 3.0, 1.08 * 3.0, False),
+        (0.60, 3.0, 1.1 * 3.0, True),  # good, and more probable than it should become at once
+        (0.30, 3.0, 0.6 * 3.0, False),  # good, and less probable than it was: may come back
+        (0.46, -3.0, 0.92 * -3.0, False),
+        (0.40, -3.0, 0.9 * -3.0, True),  # bad, and less probable than it should become at once
+        (0.70, -3.0, 1.4 * -3.0, False),  # bad, and more probable than it was
+    ],
+)
+def test_clipped_surrogate_of_a_table_made_by_hand(
+    chance: float, advantage: float, objective: float, clipped: bool
+) -> None:
+    loss, grad = surrogate(chance, advantage)
+    close(loss, torch.tensor(-objective))
+    # d ratio / d logit of the action taken = ratio * (1 - chance)
+    slope = 0.0 if clipped else -advantage * chance / 0.5 * (1 - chance)
+    close(grad, torch.tensor([[slope, -slope]]))
+
+
+def test_a_weight_scales_an_actions_surrogate_and_entropy() -> None:
+    loss, _ = surrogate(0.5, 3.0, weight=torch.tensor([0.25]), entropy_scale=0.1)
+    close(loss, torch.tensor(-0.25 * (3.0 + 0.1 * math.log(2))))
+
+
+def test_entropy_is_not_clipped() -> None:
+    _, grad = surrogate(0.6, 3.0, entropy_scale=1.0)
+    assert grad[0, 0] > 0 > grad[0, 1]  # descending it makes the more probable action less so
+
+
+def test_of_the_policy_that_dreamt_the_surrogates_gradient_is_that_of_reinforce() -> None:
+    logits, table = torch.randn(7, 3, 5, requires_grad=True), torch.randn(4, 7, 3)
+    action = one_hot_mode(torch.randn(7, 3, 5))
+    shared = {"action": action, "weight": table[0].sigmoid(), "entropy_scale": 0.01}
+    theirs = actor_loss(logits, target=table[1], baseline=table[2], rho=1.0, **shared)
+    old = log_prob(logits, action)
+    ours = ppo_loss(logits, old_log_prob=old, advantage=table[1] - table[2], clip=0.1, **shared)
+    close(gradient(ours, logits)[0], gradient(theirs, logits)[0])
+
+
+def test_the_surrogate_sends_no_gradient_into_advantage_and_old_policy() -> None:
+    advantage, old = torch.tensor([3.0], requires_grad=True), torch.tensor([-0.7], requires_grad=True)
+    logits = torch.zeros(1, 2, requires_grad=True)
+    table = {"action": torch.tensor([[1.0, 0.0]]), "weight": torch.ones(1), "clip": 0.1, "entropy_scale": 0.0}
+    loss = ppo_loss(logits, old_log_prob=old, advantage=advantage, **table)
+    to_logits, *others = gradient(loss, logits, advantage, old)
+    assert to_logits.abs().max() > 0
+    assert all((grad == 0).all() for grad in others)

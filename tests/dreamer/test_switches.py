@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from dreamer import equations
+from dreamer.behaviors.parts import scale_of_returns
 from dreamer.config import BehaviorConfig, ModelConfig
 from dreamer.equations import (
     bin_values,
@@ -38,6 +39,7 @@ close = torch.testing.assert_close
 
 def test_the_defaults_have_every_switch_off() -> None:
     off = {"cnn": "valid", "norm": False, "unimix": 0, "reward_bins": 0, "motion_weight": 0, "free_each": False}
+    off |= {"reward_squash": "tanh", "kl_swapped": False}
     assert {name: getattr(ModelConfig(), name) for name in off} == off
     off = {"norm": False, "unimix": 0, "value_bins": 0, "return_scale": 0, "slow_fraction": 1}
     assert {name: getattr(BehaviorConfig(), name) for name in off} == off
@@ -80,7 +82,7 @@ def test_two_hot_heads_begin_by_expecting_nothing() -> None:
     close(scalar_mean(agent.behavior.critic(feat)), torch.zeros(len(feat)), atol=1e-3, rtol=0)
 
 
-def test_rewards_are_squashed_only_without_bins(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rewards_are_squashed_as_the_option_says_whatever_the_head(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
 
     def spy(target: torch.Tensor, *, out: torch.Tensor) -> torch.Tensor:
@@ -89,10 +91,12 @@ def test_rewards_are_squashed_only_without_bins(monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr("dreamer.world_model.scalar_nll", spy)
     batch = random_batch()
-    for model in (MODEL, replace(MODEL, reward_bins=11)):
-        make_agent(model=model).world.loss(batch)
-    close(seen[0], batch.reward.tanh())
-    close(seen[1], batch.reward)
+    assert batch.reward.max() > 1
+    for how, expected in (("tanh", batch.reward.tanh()), ("clip", batch.reward.clamp(max=1)), ("none", batch.reward)):
+        for bins in (0, 11):
+            make_agent(model=replace(MODEL, reward_squash=how, reward_bins=bins)).world.loss(batch)
+            close(seen[-1], expected)
+    assert len(seen) == 6
 
 
 def test_free_nats_of_every_step_by_itself() -> None:
@@ -102,6 +106,28 @@ def test_free_nats_of_every_step_by_itself() -> None:
     found = kl_balancing(post=post, prior=prior, balance=0.8, free_nats=free, free_each=True)
     close(found, kl.clamp(min=free).mean())
     assert found > kl_balancing(post=post, prior=prior, balance=0.8, free_nats=free)
+
+
+def test_the_seeds_kl_pulls_the_posterior_where_the_paper_trains_the_prior() -> None:
+    """KL(prior || post), 0.8 of its gradient in the posterior; not KL(post || prior), 0.8 of its in the prior."""
+    losses, gradients = {}, {}
+    batch = random_batch()
+    for swapped in (False, True):
+        torch.manual_seed(0)
+        world = make_agent(model=replace(MODEL, kl_swapped=swapped, kl_scale=1e4)).world
+        out = world.loss(batch)
+        post, prior = out.unroll.post, out.unroll.prior
+        expected = kl_divergence(post=prior, prior=post) if swapped else kl_divergence(post=post, prior=prior)
+        close(out.metrics["kl_loss"], expected.mean().detach())
+        close(out.metrics["kl"], kl_divergence(post=post, prior=prior).mean().detach())  # the number to look at stays
+        losses[swapped] = out.metrics["kl_loss"]
+        plain = torch.autograd.grad(expected.mean(), (post, prior), retain_graph=True)
+        ours = torch.autograd.grad(out.loss, (post, prior))
+        # Latents feed other losses as well; against a KL of weight 1e4 they are small.
+        gradients[swapped] = [(a.norm() / b.norm() / 1e4).item() for a, b in zip(ours, plain, strict=True)]
+    assert losses[False] != losses[True]
+    assert gradients[False] == pytest.approx([0.2, 0.8], rel=0.05)
+    assert gradients[True] == pytest.approx([0.8, 0.2], rel=0.05)
 
 
 # --- Networks ---
@@ -193,14 +219,11 @@ def test_foreseen_events_by_hand() -> None:
 
 
 def test_the_scale_of_returns_is_a_running_range_of_at_least_one() -> None:
-    behavior = make_agent(replace(BEHAVIOR, return_scale=0.5)).behavior
-    target = torch.linspace(0, 100, 101).view(101, 1)
-    close(behavior.scale_of_returns(target), torch.tensor(45.0))  # half of 95 - 5: the range began at nothing
-    close(behavior.scale_of_returns(target), torch.tensor(67.5))
-    close(behavior.scale_of_returns(torch.zeros(5, 1)), torch.tensor(33.75))
-    fresh = make_agent(replace(BEHAVIOR, return_scale=0.5)).behavior
-    close(fresh.scale_of_returns(target / 100), torch.tensor(1.0))
-    close(make_agent().behavior.scale_of_returns(target), torch.tensor(1.0))
+    target, running, fresh = torch.linspace(0, 100, 101).view(101, 1), torch.zeros(2), torch.zeros(2)
+    scales = [scale_of_returns(x, return_range=running, decay=0.5) for x in (target, target, torch.zeros(5, 1))]
+    close(torch.stack(scales), torch.tensor([45.0, 67.5, 33.75]))  # half of 95 - 5: the range began at nothing
+    close(scale_of_returns(target / 100, return_range=fresh, decay=0.5), torch.tensor(1.0))
+    close(scale_of_returns(target, return_range=None, decay=0.5), torch.tensor(1.0))
 
 
 def test_the_slow_critic_goes_a_fraction_of_the_way() -> None:

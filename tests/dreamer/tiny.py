@@ -18,7 +18,16 @@ ACTIONS = 3
 MODEL = ModelConfig(cnn_depth=2, deter=12, hidden=10, stoch=4, classes=5, head_layers=1, head_units=11)
 BEHAVIOR = BehaviorConfig(layers=1, units=13, horizon=4)
 # Everything that `paper` has off.
-SWITCHES = replace(MODEL, cnn="same", norm=True, unimix=0.01, reward_bins=11, motion_weight=9.0, free_each=True)
+SWITCHES = replace(
+    MODEL,
+    cnn="same",
+    norm=True,
+    unimix=0.01,
+    reward_squash="none",
+    reward_bins=11,
+    motion_weight=9.0,
+    free_each=True,
+)
 BEHAVIOR_SWITCHES = replace(
     BEHAVIOR, norm=True, unimix=0.01, value_bins=11, return_scale=0.99, slow_every=2, slow_fraction=0.02
 )

@@ -21,6 +21,8 @@ from tests.dreamer.tiny import BEHAVIOR, make_agent, random_batch
 
 CONFIG = TrainConfig(model_lr=1e-3, actor_lr=1e-3, critic_lr=1e-3)
 SLOW = replace(BEHAVIOR, slow_every=3)
+PPO = replace(SLOW, name="ppo", ppo_minibatches=2, ppo_batch=16)
+BEHAVIORS = pytest.mark.parametrize("behavior", [SLOW, replace(SLOW, rho=0.5), PPO], ids=["rho 1", "rho 0.5", "ppo"])
 PRECISIONS = pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 
 
@@ -44,9 +46,10 @@ def run(agent: Agent, optimizers: Optimizers, config: TrainConfig, data: list[Ba
 
 
 @PRECISIONS
-def test_updates_from_fixed_places_are_bit_for_bit_the_plain_ones(precision: str) -> None:
+@BEHAVIORS
+def test_updates_from_fixed_places_are_bit_for_bit_the_plain_ones(precision: str, behavior: BehaviorConfig) -> None:
     config, data = replace(CONFIG, precision=precision), batches(8)
-    plain, static = start(), start()
+    plain, static = start(behavior=behavior), start(behavior=behavior)
     expected = run(*plain, config, data, static=False)
     found = run(*static, config, data, static=True)
     assert found == expected
@@ -62,8 +65,9 @@ def test_every_batch_is_used_and_metrics_of_one_update_outlive_the_next() -> Non
         assert before["batch_reward"] != after["batch_reward"]  # not the numbers of one and the same place
 
 
-def test_nothing_that_an_update_changes_ever_moves_in_memory() -> None:
-    agent, optimizers = start()
+@BEHAVIORS
+def test_nothing_that_an_update_changes_ever_moves_in_memory(behavior: BehaviorConfig) -> None:
+    agent, optimizers = start(behavior=behavior)
     update = make_update(agent, optimizers, CONFIG, example=batches(1)[0])
     update(batches(1)[0])  # makes the moments
     before = [(tensor, tensor.data_ptr(), tensor.clone()) for tensor in tensors_of(agent, optimizers)]
@@ -124,9 +128,9 @@ def test_the_guard_sees_what_it_must_not_let_pass() -> None:
 
 
 @PRECISIONS
-@pytest.mark.parametrize("rho", [1.0, 0.5])
-def test_an_update_never_asks_the_device_for_a_value(precision: str, rho: float) -> None:
-    agent, optimizers = start(behavior=replace(SLOW, rho=rho))
+@BEHAVIORS
+def test_an_update_never_asks_the_device_for_a_value(precision: str, behavior: BehaviorConfig) -> None:
+    agent, optimizers = start(behavior=behavior)
     data = batches(2)
     update = StaticUpdate(
         make_update(agent, optimizers, replace(CONFIG, precision=precision), example=data[0]), data[0]
@@ -140,11 +144,14 @@ def test_an_update_never_asks_the_device_for_a_value(precision: str, rho: float)
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize(("precision", "tolerance"), [("float32", 1e-4), ("bfloat16", 1e-2)])
-def test_a_captured_update_equals_the_eager_one_over_50_seeded_updates(precision: str, tolerance: float) -> None:
+@pytest.mark.parametrize("behavior", [SLOW, PPO], ids=["actor_critic", "ppo"])
+def test_a_captured_update_equals_the_eager_one_over_50_seeded_updates(
+    precision: str, tolerance: float, behavior: BehaviorConfig
+) -> None:
     """The same kernels on the same draws; some add up in another order from run to run."""
     data = batches(50, "cuda")
     config = replace(CONFIG, precision=precision)
-    eager, captured = start("cuda"), start("cuda")
+    eager, captured = start("cuda", behavior), start("cuda", behavior)
     expected = run(*eager, replace(config, capture=False), data, static=False)
     found = run(*captured, config, data, static=False)
     for ours, theirs in zip(found, expected, strict=True):

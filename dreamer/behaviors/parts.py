@@ -1,0 +1,83 @@
+"""What behaviours with actor and critic have in common: networks, choice, target critic, scale, means to look at."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from dreamer.config import BehaviorConfig
+from dreamer.equations import one_hot_mode, straight_through_sample
+from dreamer.nets import MLP, init_glorot
+from dreamer.types import Dream, Metrics
+
+GradSteps = Mapping[str, Callable[[Tensor], Tensor]]  # group name -> (loss -> gradient norm); updates that group alone
+
+
+class Networks(NamedTuple):
+    """Maps from features [..., F]."""
+
+    actor: MLP  # -> logits of the actions [..., A]
+    critic: MLP  # v -> [..., 1] or two-hot logits [..., bins]
+    slow_critic: MLP  # v', the target critic: a copy that no gradient trains
+
+
+def make_networks(config: BehaviorConfig, *, feat_size: int, num_actions: int) -> Networks:
+    """New networks for features of `feat_size` numbers."""
+    layers, units, norm = config.layers, config.units, config.norm
+    actor = MLP(feat_size, layers=layers, units=units, outputs=num_actions, norm=norm)
+    critic = MLP(feat_size, layers=layers, units=units, outputs=max(1, config.value_bins), norm=norm)
+    for network in (actor, critic):
+        init_glorot(network)
+    if config.value_bins:
+        nn.init.zeros_(critic.out.weight)  # no value is expected before it was learned; dreamerv3
+    return Networks(actor, critic, copy.deepcopy(critic).requires_grad_(False))
+
+
+def choose(logits: Tensor, *, sample: bool) -> Tensor:
+    """Logits [..., A] -> one-hot action [..., A], drawn or (sample=False) the most probable one."""
+    return straight_through_sample(logits) if sample else one_hot_mode(logits)
+
+
+@torch.no_grad()
+def move_slow_critic(slow_critic: nn.Module, critic: nn.Module, *, updates: Tensor, config: BehaviorConfig) -> None:
+    """Moves v' to v after updates 0, slow_every, 2 slow_every ...; counts `updates` int64 [] up.
+
+    Decided on the device, without asking it.
+    """
+    due = updates % config.slow_every == 0
+    way = torch.where(due, config.slow_fraction, 0.0)
+    for slow, fast in zip(slow_critic.parameters(), critic.parameters(), strict=True):
+        slow.lerp_(fast, way)  # all the way is exactly a copy
+    updates += 1
+
+
+@torch.no_grad()
+def scale_of_returns(target: Tensor, *, return_range: Tensor | None, decay: float) -> Tensor:
+    """What advantages are divided by, so that one entropy scale fits all games: [H, N] -> []; dreamerv3.
+
+    The running range from the 5th to the 95th percentile (`return_range` [2], brought up to date here), but at least 1:
+    small returns are not blown up to noise. Without such a range 1.
+    """
+    if return_range is None:
+        return target.new_ones(())
+    now = torch.quantile(target.flatten(), target.new_tensor([0.05, 0.95]))
+    now = torch.where(now.isfinite(), now, return_range)  # one bad dream must not spoil it for ever
+    return_range.lerp_(now, 1 - decay)
+    return return_range.diff().squeeze().clamp(min=1.0)
+
+
+@torch.no_grad()
+def describe(dream: Dream, *, value: Tensor, target: Tensor, weight: Tensor) -> Metrics:
+    """Means that tell how the dreams go; value [H+1, N] of the target critic, target and weight [.., N]."""
+    return {
+        "imagined_reward": dream.reward.mean(),
+        "imagined_discount": dream.discount.mean(),
+        "imagined_weight": weight.mean(),
+        "imagined_return": target.mean(),
+        "imagined_return_std": target.std(),
+        "slow_value": value.mean(),
+    }
