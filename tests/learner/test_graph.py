@@ -21,6 +21,7 @@ from tests.dreamer.tiny import BEHAVIOR, make_agent, random_batch
 
 CONFIG = TrainConfig(model_lr=1e-3, actor_lr=1e-3, critic_lr=1e-3)
 SLOW = replace(BEHAVIOR, slow_every=3)
+STATES = pytest.mark.parametrize("states", [False, True])
 PRECISIONS = pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 
 
@@ -30,9 +31,9 @@ def start(device: str = "cpu", behavior: BehaviorConfig = SLOW) -> tuple[Agent, 
     return agent, make_optimizers(agent, CONFIG)
 
 
-def batches(count: int, device: str = "cpu") -> list[Batch]:
+def batches(count: int, device: str = "cpu", *, states: bool = False) -> list[Batch]:
     torch.manual_seed(7)
-    return [Batch(*(x.to(device) for x in random_batch(6, 3))) for _ in range(count)]
+    return [Batch(*(x.to(device) for x in random_batch(6, 3, states=states))) for _ in range(count)]
 
 
 def run(agent: Agent, optimizers: Optimizers, config: TrainConfig, data: list[Batch], *, static: bool) -> list[Metrics]:
@@ -44,8 +45,9 @@ def run(agent: Agent, optimizers: Optimizers, config: TrainConfig, data: list[Ba
 
 
 @PRECISIONS
-def test_updates_from_fixed_places_are_bit_for_bit_the_plain_ones(precision: str) -> None:
-    config, data = replace(CONFIG, precision=precision), batches(8)
+@STATES
+def test_updates_from_fixed_places_are_bit_for_bit_the_plain_ones(precision: str, states: bool) -> None:
+    config, data = replace(CONFIG, precision=precision), batches(8, states=states)
     plain, static = start(), start()
     expected = run(*plain, config, data, static=False)
     found = run(*static, config, data, static=True)
@@ -125,9 +127,10 @@ def test_the_guard_sees_what_it_must_not_let_pass() -> None:
 
 @PRECISIONS
 @pytest.mark.parametrize("rho", [1.0, 0.5])
-def test_an_update_never_asks_the_device_for_a_value(precision: str, rho: float) -> None:
+@STATES
+def test_an_update_never_asks_the_device_for_a_value(precision: str, rho: float, states: bool) -> None:
     agent, optimizers = start(behavior=replace(SLOW, rho=rho))
-    data = batches(2)
+    data = batches(2, states=states)
     update = StaticUpdate(
         make_update(agent, optimizers, replace(CONFIG, precision=precision), example=data[0]), data[0]
     )
@@ -140,9 +143,12 @@ def test_an_update_never_asks_the_device_for_a_value(precision: str, rho: float)
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize(("precision", "tolerance"), [("float32", 1e-4), ("bfloat16", 1e-2)])
-def test_a_captured_update_equals_the_eager_one_over_50_seeded_updates(precision: str, tolerance: float) -> None:
+@STATES
+def test_a_captured_update_equals_the_eager_one_over_50_seeded_updates(
+    precision: str, tolerance: float, states: bool
+) -> None:
     """The same kernels on the same draws; some add up in another order from run to run."""
-    data = batches(50, "cuda")
+    data = batches(50, "cuda", states=states)
     config = replace(CONFIG, precision=precision)
     eager, captured = start("cuda"), start("cuda")
     expected = run(*eager, replace(config, capture=False), data, static=False)
