@@ -11,6 +11,7 @@ from typing import Any
 from actors.config import ActorConfig, EnvConfig
 from dreamer.config import BehaviorConfig, ModelConfig
 from dreamer.pictures import VALID_SIZE, can_halve
+from dreamer.types import NO_CLASS
 from learner.config import TrainConfig
 from replay.config import ReplayConfig, UserError, check_config
 
@@ -166,6 +167,11 @@ def check(config: Config) -> None:
         (
             config.replay.stride * 2 <= config.replay.length,
             "replay.stride must be at most half of replay.length, or the replay ratio cannot be held exactly",
+        ),
+        (
+            config.model.classes <= NO_CLASS or not config.replay.stored_state,
+            f"model.classes must be at most {NO_CLASS} for replay.stored_state, which keeps a class in one byte, "
+            f"not {config.model.classes}",
         ),
         (config.actor.games > 0, f"actor.games must be at least 1, not {config.actor.games}"),
         (

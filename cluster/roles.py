@@ -128,7 +128,8 @@ class ActorRole:
 
     def run(self) -> None:
         """Plays until the driver says stop."""
-        for tick in play(self.games, self.agent, refresh=self.refresh, rng=self.rng):
+        states = self.place.config.replay.stored_state
+        for tick in play(self.games, self.agent, refresh=self.refresh, states=states, rng=self.rng):
             self.news.add(tick)
             append(self.writers, tick)
             if self.report().stop_actors:

@@ -63,6 +63,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["--replay.capacity", "2000000000"], "lower --replay.capacity to"),
         (["--replay.prefill", "30000"], "must not exceed replay.capacity"),
         (["--replay.stride", "6"], "at most half of replay.length"),
+        (["--replay.stored-state", "--model.classes", "256"], "model.classes must be at most 255"),
         (["--actor.workers", "3"], "actor.workers must be 0 to actor.games (2), not 3"),
         (["--replay.replay-ratio", "0"], "must be positive"),
         (["--train.precision", "float16"], "float32 or bfloat16"),
