@@ -13,7 +13,8 @@ from torch import Tensor
 from actors.exploration import explore
 from actors.interface import AnyGames
 from dreamer.agent import Agent
-from replay.experience import Step
+from dreamer.types import State
+from replay.experience import NO_STATE, PrevState, Step
 
 
 class EpisodeReport(NamedTuple):
@@ -34,6 +35,7 @@ class Tick(NamedTuple):
     played: int  # policy steps in it: records that are not resets
     policy_version: int  # of the policy that chose the actions leading here; -1 = random play
     episodes: list[EpisodeReport]
+    prev: PrevState = NO_STATE  # fields [E, ...]: the state in which the policy met it; without `states` of no size
 
 
 def play(
@@ -43,6 +45,7 @@ def play(
     refresh: Callable[[], int],
     sample: bool = True,
     epsilon: np.ndarray | None = None,
+    states: bool = False,
     rng: np.random.Generator,
     device: torch.device | str = "cpu",
 ) -> Iterator[Tick]:
@@ -51,6 +54,8 @@ def play(
     `refresh` brings the agent's weights up to date as it sees fit and returns their version, or -1 while there are
     none: then actions are drawn uniformly from `rng`. `sample=False` takes the most probable action instead of a draw.
     `epsilon`: float [E], how often each game does something random instead of what the policy says; None = never.
+    With `states` every tick says in which state the policy met it: the zero state while play is random, and what the
+    game before left behind where a game begins.
 
     A game that ended is reset by the next tick, whose record of it is a reset: action 0, reward 0, is_first.
 
@@ -60,6 +65,7 @@ def play(
     """
     on_gpu = torch.device(device).type == "cuda"
     state = agent.initial(games.num)
+    prev = keep(state, states=states)
     arrived = games.reset()
     score, length = np.zeros(games.num), np.zeros(games.num, int)
     began = np.full(games.num, time.monotonic())
@@ -74,6 +80,7 @@ def play(
             drawn, state = agent.policy_step(state, *inputs, sample=sample)
             if epsilon is not None:
                 drawn = explore(drawn, epsilon=epsilon, num_actions=games.spec.num_actions, rng=rng)
+        met, prev = prev(), keep(state, states=states)
         actions = fetch(drawn)
         if not on_gpu:
             games.send(actions())
@@ -84,10 +91,19 @@ def play(
             EpisodeReport(int(e), float(score[e]), int(length[e]), led_here, time.monotonic() - began[e])
             for e in np.flatnonzero(is_last)
         ]
-        yield Tick(step, is_last, int((~step.is_first).sum()), led_here, episodes)
+        yield Tick(step, is_last, int((~step.is_first).sum()), led_here, episodes, met)
         if on_gpu:
             games.send(actions())
         arrived = games.receive()
+
+
+def keep(state: State, *, states: bool) -> Callable[[], PrevState]:
+    """Starts the way of a state [E, ...] to the host, packed for storing; nothing [E, 0] if states are not wanted."""
+    if not states:
+        nothing = PrevState(np.zeros((len(state.h), 0), np.float16), np.zeros((len(state.h), 0), np.uint8))
+        return lambda: nothing
+    h, z = map(fetch, state.pack())
+    return lambda: PrevState(h(), z())
 
 
 def fetch(tensor: Tensor) -> Callable[[], np.ndarray]:

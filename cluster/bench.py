@@ -23,7 +23,7 @@ from actors.parallel import make_parallel_games
 from actors.rollout import play
 from cluster.ceilings import MatrixProduct, alternate, repeat, synchronize
 from cluster.config import Config, train_every
-from cluster.run_dir import env_spec, make_agent
+from cluster.run_dir import env_spec, make_agent, with_state
 from cluster.training import append, prepare_learner
 from dreamer.types import Batch
 from learner.feed import to_batch
@@ -162,9 +162,10 @@ def whole_actor(config: Config, device: torch.device, *, seconds: float) -> floa
     config = replace(config, replay=replace(config.replay, capacity=50_000, prefill=1_000))
     games = make_parallel_games(config.env, config.actor.games, 0, config.actor.workers)
     agent = make_agent(config, games.spec).to(device)
-    memory = in_memory(config.replay, games.spec, seed=0)
+    memory = in_memory(config.replay, with_state(games.spec, config), seed=0)
     writers = [memory.writer() for _ in range(games.num)]
-    ticks = play(games, agent, refresh=lambda: 0, rng=np.random.default_rng(0), device=device)
+    rng, states = np.random.default_rng(0), config.replay.stored_state
+    ticks = play(games, agent, refresh=lambda: 0, states=states, rng=rng, device=device)
 
     def play_10() -> None:
         for _ in range(10):
@@ -233,10 +234,11 @@ def random_play(config: Config) -> Sample:
     """A batch of real pictures."""
     small = replace(config.replay, capacity=20_000, prefill=config.replay.batch * config.replay.stride)
     games = make_games(config.env, min(8, config.actor.games), seed=0)
-    memory = in_memory(small, games.spec, seed=0)
+    memory = in_memory(small, with_state(games.spec, config), seed=0)
     writers = [memory.writer() for _ in range(games.num)]
     agent = make_agent(config, games.spec)
-    for tick in play(games, agent, refresh=lambda: -1, rng=np.random.default_rng(0)):
+    rng, states = np.random.default_rng(0), config.replay.stored_state
+    for tick in play(games, agent, refresh=lambda: -1, states=states, rng=rng):
         append(writers, tick)
         if memory.can_sample(small.batch):
             break

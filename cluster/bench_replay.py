@@ -25,7 +25,7 @@ import psutil
 
 from actors.env import make_games
 from cluster.config import breakout
-from replay import EnvSpec, Replay, ReplayConfig, Step, connect, in_memory, serve
+from replay import EnvSpec, PrevState, Replay, ReplayConfig, Step, connect, in_memory, serve
 
 STREAMS = 16  # writers in the one process that writes: the games of an actor of preset paper
 GAMES = 10  # recorded; Breakout played at random, some 220 steps each
@@ -93,9 +93,9 @@ def write(replay: Replay, spec: EnvSpec, seconds: float) -> tuple[list[float], i
     streams = [(replay.writer(), cycle(chain.from_iterable(turn))) for turn in turns]
 
     def tick() -> int:
-        for writer, steps in streams:
-            step, is_last = next(steps)
-            writer.append(step, is_last=is_last, policy_version=0)
+        for writer, records in streams:
+            step, prev, is_last = next(records)
+            writer.append(step, is_last=is_last, policy_version=0, prev=prev)
         return sum(writer.acknowledged for writer, _ in streams)
 
     rates = intervals(tick, seconds)
@@ -119,15 +119,20 @@ def read(replay: Replay, seconds: float) -> list[float]:
     return rates
 
 
-def record(spec: EnvSpec) -> list[list[tuple[Step, bool]]]:
-    """Games of Breakout to be written again and again, so that the emulator costs nothing: (record, is_last)."""
+def record(spec: EnvSpec) -> list[list[tuple[Step, PrevState, bool]]]:
+    """Games of Breakout to be written again and again, so that the emulator costs nothing: (step, prev, is_last).
+
+    States are noise, if the spec has any: hardly less compressible than real ones.
+    """
+    deter, stoch = spec.state
     height, _, channels = spec.obs_shape
     env = dataclasses.replace(breakout(), size=height, grayscale=channels == 1)
     games, rng = make_games(env, 1, seed=0), np.random.default_rng(0)
     arrived = games.reset()
-    recorded: list[list[tuple[Step, bool]]] = [[]]
+    recorded: list[list[tuple[Step, PrevState, bool]]] = [[]]
     while True:
-        recorded[-1].append((Step(*(field[0] for field in arrived.step)), bool(arrived.is_last[0])))
+        prev = PrevState(rng.uniform(-1, 1, deter).astype(np.float16), rng.integers(32, size=stoch, dtype=np.uint8))
+        recorded[-1].append((Step(*(field[0] for field in arrived.step)), prev, bool(arrived.is_last[0])))
         if arrived.is_last[0]:
             if len(recorded) == GAMES:
                 games.close()
@@ -187,8 +192,8 @@ def answer(process: subprocess.Popen[str]) -> Any:
 
 def main(role: str, text: str, answers: IO[str]) -> None:
     """What such a process does."""
-    settings, (shape, num_actions), place, seconds = json.loads(text)
-    config, spec = ReplayConfig(**settings), EnvSpec(tuple(shape), num_actions)
+    settings, (shape, num_actions, state), place, seconds = json.loads(text)
+    config, spec = ReplayConfig(**settings), EnvSpec(tuple(shape), num_actions, tuple(state))
     if role == "serve":
         server = serve(config, spec, directory=Path(place), run_id=RUN)
         print(json.dumps(server.address), file=answers, flush=True)

@@ -11,6 +11,7 @@ from typing import Any
 from actors.config import ActorConfig, EnvConfig
 from dreamer.config import BehaviorConfig, ModelConfig
 from dreamer.pictures import VALID_SIZE, can_halve
+from dreamer.types import NO_CLASS
 from learner.config import TrainConfig
 from replay.config import ReplayConfig, UserError, check_config
 
@@ -124,10 +125,9 @@ def seed() -> Config:
     """The author's variant of the algorithm, with the KL mended; --model.kl-swapped gives his own. Not yet measured.
 
     His is what stands here: games and pictures, his five actors as five games that act at random by their epsilon,
-    reward at most 1, latents, heads, gamma, windows of 20 steps, no weight decay, and PPO on dreams of 8 steps with
-    lambda 1. All else is official: the GRU with its layer norm, convolutions and initialisation, shrinking by area,
-    pixels on -0.5 ... 0.5, windows that overlap and begin with the zero state, the survival weight of what is imagined,
-    clipped gradients, and the replay ratio (his actors and learner did not wait for each other). He divided the model's
+    reward at most 1, latents, heads, gamma, windows of 20 steps that begin with the player's state of then, no weight
+    decay, and PPO on dreams of 8 steps with lambda 1. All else is official: the GRU with its layer norm, convolutions and initialisation, shrinking by area,
+    pixels on -0.5 ... 0.5, windows that overlap, the survival weight of what is imagined, clipped gradients, and the replay ratio (his actors and learner did not wait for each other). He divided the model's
     loss by 20, which to Adam is an epsilon of 2e-3: we do not.
     """
     return Config(
@@ -136,7 +136,7 @@ def seed() -> Config:
         ),
         actor=ActorConfig(games=5, epsilon=0.5),
         # His 50 episodes of random play: a game of this Breakout takes 168 policy steps.
-        replay=ReplayConfig(capacity=2_000_000, length=20, stride=10, batch=20, prefill=8_400),
+        replay=ReplayConfig(capacity=2_000_000, length=20, stride=10, batch=20, prefill=8_400, stored_state=True),
         model=ModelConfig(stoch=24, classes=24, head_layers=3, reward_squash="clip", gamma=0.995, discount_scale=1.0),
         behavior=BehaviorConfig(
             name="ppo",
@@ -204,6 +204,11 @@ def check(config: Config) -> None:
         (
             config.replay.stride * 2 <= config.replay.length,
             "replay.stride must be at most half of replay.length, or the replay ratio cannot be held exactly",
+        ),
+        (
+            config.model.classes <= NO_CLASS or not config.replay.stored_state,
+            f"model.classes must be at most {NO_CLASS} for replay.stored_state, which keeps a class in one byte, "
+            f"not {config.model.classes}",
         ),
         (config.actor.games > 0, f"actor.games must be at least 1, not {config.actor.games}"),
         (

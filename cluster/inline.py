@@ -19,7 +19,7 @@ from actors.exploration import epsilons
 from actors.parallel import make_parallel_games
 from actors.rollout import Tick, play
 from cluster.config import to_json
-from cluster.run_dir import choose_device, make_agent
+from cluster.run_dir import choose_device, make_agent, with_state
 from cluster.run_log import RunLog
 from cluster.signals import Stop
 from cluster.training import ActorNews, Every, Gaps, Job, Tally, append, pictures, prepare_learner, reached
@@ -49,7 +49,7 @@ class InlineRun:
         self.games = make_parallel_games(config.env, actor.games, seed, actor.workers)
         self.agent = make_agent(config, self.games.spec).to(device)
         self.optimizers = make_optimizers(self.agent, config.train)
-        self.replay = self._restore(self.games.spec)
+        self.replay = self._restore(with_state(self.games.spec, config))
         self.writers = [self.replay.writer() for _ in range(self.games.num)]
         self.reports = learn(
             self.agent, self.optimizers, self._samples(), config.train, device=device, update=run_log.update
@@ -67,6 +67,7 @@ class InlineRun:
             self.agent,
             refresh=lambda: self.tally.update if self.tally.update else -1,
             epsilon=epsilons(self.config.actor),
+            states=self.config.replay.stored_state,
             rng=self.rng,
             device=self.device,
         )

@@ -130,8 +130,15 @@ class ActorRole:
     def run(self) -> None:
         """Plays until the driver says stop."""
         config = self.place.config
-        epsilon = epsilons(config.actor, actor=self.index, actors=config.cluster.actors)
-        for tick in play(self.games, self.agent, refresh=self.refresh, epsilon=epsilon, rng=self.rng):
+        ticks = play(
+            self.games,
+            self.agent,
+            refresh=self.refresh,
+            epsilon=epsilons(config.actor, actor=self.index, actors=config.cluster.actors),
+            states=config.replay.stored_state,
+            rng=self.rng,
+        )
+        for tick in ticks:
             self.news.add(tick)
             append(self.writers, tick)
             if self.report().stop_actors:

@@ -97,7 +97,12 @@ def env_spec(config: Config) -> EnvSpec:
     """Opens the game once to see what it looks like; raises UserError where it cannot be played."""
     games = make_games(config.env, num=1, seed=0)
     games.close()
-    return games.spec
+    return with_state(games.spec, config)
+
+
+def with_state(spec: EnvSpec, config: Config) -> EnvSpec:
+    """`spec` as a replay must know it: with the size of the player's state if that is stored."""
+    return spec._replace(state=(config.model.deter, config.model.stoch)) if config.replay.stored_state else spec
 
 
 class Loaded(NamedTuple):

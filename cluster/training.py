@@ -23,7 +23,7 @@ from learner.checkpoint import Checkpoint, list_checkpoints
 from learner.config import Diverged, TrainConfig
 from learner.loop import LearnerReport
 from replay import ReplayStats, Writer
-from replay.experience import Step
+from replay.experience import PrevState, Step
 
 
 class Limits(NamedTuple):
@@ -165,7 +165,8 @@ def append(writers: list[Writer], tick: Tick) -> None:
     """Hands every game's record of a tick to its writer."""
     for game, writer in enumerate(writers):
         step = Step(*(field[game] for field in tick.step))
-        writer.append(step, is_last=bool(tick.is_last[game]), policy_version=tick.policy_version)
+        prev = PrevState(*(field[game] for field in tick.prev))
+        writer.append(step, is_last=bool(tick.is_last[game]), policy_version=tick.policy_version, prev=prev)
 
 
 def prepare_learner(config: TrainConfig) -> None:

@@ -21,8 +21,11 @@ from dreamer.rssm import RSSM
 from dreamer.types import State, Unroll
 
 
-def fast_observe(rssm: RSSM, embed: Tensor, prev_action: Tensor, is_first: Tensor) -> Unroll:
-    """What `rssm.observe` gives: embed [T, B, E], one-hot prev_action [T, B, A], is_first [T, B] -> Unroll [T, B]."""
+def fast_observe(rssm: RSSM, embed: Tensor, prev_action: Tensor, is_first: Tensor, prev: State | None = None) -> Unroll:
+    """What `rssm.observe` gives: embed [T, B, E], one-hot prev_action [T, B, A], is_first [T, B] -> Unroll [T, B].
+
+    prev [B, ...]: the state before the first pictures, else zeros.
+    """
     time, batch = is_first.shape
     past = ~is_first[..., None]
     latent = rssm.stoch * rssm.classes
@@ -34,7 +37,7 @@ def fast_observe(rssm: RSSM, embed: Tensor, prev_action: Tensor, is_first: Tenso
     post_out = StepLinear(rssm.post_out.weight, rssm.post_out.bias.to(embed.dtype).expand(time, batch, -1))
     noise = equations.gumbel_like(embed.new_empty(time, batch, rssm.stoch, rssm.classes, dtype=torch.float32))
 
-    state, steps = rssm.initial(batch), []
+    state, steps = rssm.initial(batch) if prev is None else prev, []
     for t in range(time):
         h, z = state.h.where(past[t], 0.0), state.z.flatten(1).where(past[t], 0.0)
         u = rssm.img_act(img_in(t, z))

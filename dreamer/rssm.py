@@ -35,6 +35,10 @@ class RSSM(nn.Module):
         zeros = self.img_in.weight.new_zeros
         return State(zeros(batch, self.deter), zeros(batch, self.stoch, self.classes))
 
+    def unpack(self, h: Tensor, z: Tensor) -> State:
+        """What State.pack made small: float16 [..., D], class indices uint8 [..., S] -> state [...]."""
+        return State(h.float(), (z[..., None] == torch.arange(self.classes, device=z.device)).float())
+
     def recur(self, prev: State, action: Tensor) -> Tensor:
         """Recurrent model: state [N, ...], one-hot action [N, A] that leaves it -> h [N, D]."""
         u = self.img_act(self.img_in(torch.cat([prev.z.flatten(-2), action], -1)))
@@ -66,13 +70,14 @@ class RSSM(nn.Module):
         post = self.post(h, embed)
         return State(h, straight_through_sample(post)), post
 
-    def observe(self, embed: Tensor, prev_action: Tensor, is_first: Tensor) -> Unroll:
-        """A whole batch from the zero state: embed [T, B, E], one-hot prev_action [T, B, A], is_first [T, B].
+    def observe(self, embed: Tensor, prev_action: Tensor, is_first: Tensor, prev: State | None = None) -> Unroll:
+        """A whole batch: embed [T, B, E], one-hot prev_action [T, B, A], is_first [T, B], prev [B, ...] or zeros.
 
+        `prev` is the state before the first pictures; where is_first[0], nothing of it shows.
         The prior never feeds the recurrence here, so its logits are computed for all steps at once afterwards. This is
         the specification; the learner uses `fast_observe`, which computes the same.
         """
-        state = self.initial(embed.shape[1])
+        state = self.initial(embed.shape[1]) if prev is None else prev
         steps = []
         for t in range(len(embed)):
             state, post = self.observe_step(state, prev_action[t], is_first[t], embed[t])

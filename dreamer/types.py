@@ -9,6 +9,7 @@ Data: index t holds what ARRIVED together - the picture, the action that led to 
     obs             x_0     x_1     x_2     x_3
     reward           0      r_1     r_2     r_3
     is_first         1       0       0       0
+    prev_h, prev_z   *      s_0     s_1     s_2     the player's state before x_t, if stored; * is erased by is_first
 
 Dream: action i LEAVES state i; reward and discount i belong to ARRIVING at state i.
 
@@ -24,15 +25,21 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+NO_CLASS = 255  # of a categorical in which nothing is drawn yet: the zero vector of the zero state
+# Where none are stored: of no size, and yet cut and joined along [T, B] like the other fields of a batch.
+NO_H, NO_Z = torch.zeros(0, 0, 0, dtype=torch.float16), torch.zeros(0, 0, 0, dtype=torch.uint8)
+
 
 class Batch(NamedTuple):
-    """Training windows on the device of the learner."""
+    """Training windows on the device of the learner. Without stored states D and S are 0 here."""
 
     obs: Tensor  # uint8   [T, B, H, W, C]  scaled in WorldModel.encode
     prev_action: Tensor  # int64   [T, B]
     reward: Tensor  # float32 [T, B]  raw game reward, squashed in WorldModel.loss
     is_first: Tensor  # bool    [T, B]
     is_terminal: Tensor  # bool    [T, B]
+    prev_h: Tensor = NO_H  # float16 [T, B, D]  as `State.pack` makes it; the unroll starts from that of t = 0
+    prev_z: Tensor = NO_Z  # uint8   [T, B, S]
 
 
 class State(NamedTuple):
@@ -51,6 +58,12 @@ class State(NamedTuple):
     def flatten(self) -> State:
         """[T, B, ...] -> [N, ...], N = T*B."""
         return State(self.h.flatten(0, 1), self.z.flatten(0, 1))
+
+    def pack(self) -> tuple[Tensor, Tensor]:
+        """Small, for storing: h float16 [..., D], class indices of z uint8 [..., S]. RSSM.unpack turns it back."""
+        assert self.z.shape[-1] <= NO_CLASS, self.z.shape
+        drawn = self.z.amax(-1) > 0
+        return self.h.detach().half(), self.z.argmax(-1).where(drawn, NO_CLASS).to(torch.uint8)
 
 
 class Unroll(NamedTuple):

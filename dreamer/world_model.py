@@ -82,7 +82,12 @@ class WorldModel(nn.Module):
 
     def observe(self, batch: Batch) -> Unroll:
         """Posterior states of a batch."""
-        return fast_observe(self.rssm, self.encode(batch.obs), self.one_hot(batch.prev_action), batch.is_first)
+        action, prev = self.one_hot(batch.prev_action), self.prev_state(batch)
+        return fast_observe(self.rssm, self.encode(batch.obs), action, batch.is_first, prev)
+
+    def prev_state(self, batch: Batch) -> State | None:
+        """The player's state [B, ...] before the first pictures, where the batch brings it."""
+        return self.rssm.unpack(batch.prev_h[0], batch.prev_z[0]) if batch.prev_h.shape[-1] else None
 
     def loss(self, batch: Batch) -> WorldLoss:
         """The world-model loss of a batch (Eq. 2): means over time and batch, sums over pixels and categoricals."""
@@ -143,7 +148,8 @@ class WorldModel(nn.Module):
         """
         assert 0 < context < len(batch.obs), (context, len(batch.obs))
         action = self.one_hot(batch.prev_action)
-        seen = self.rssm.observe(self.encode(batch.obs[:context]), action[:context], batch.is_first[:context]).state
+        embed, prev = self.encode(batch.obs[:context]), self.prev_state(batch)
+        seen = self.rssm.observe(embed, action[:context], batch.is_first[:context], prev).state
         state, states = State(seen.h[-1], seen.z[-1]), []
         for t in range(context, len(action)):
             state = self.rssm.imagine_step(state, action[t])

@@ -25,4 +25,6 @@ def to_batch(sequences: Sequences, device: torch.device | str) -> Batch:
         reward=tensor(sequences.reward, torch.float32),
         is_first=tensor(sequences.is_first, torch.bool),
         is_terminal=tensor(sequences.is_terminal, torch.bool),
+        prev_h=tensor(sequences.prev_h, torch.float16),
+        prev_z=tensor(sequences.prev_z, torch.uint8),
     )

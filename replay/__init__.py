@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from replay.config import ReplayConfig, UserError
-from replay.experience import EnvSpec, Sequences, Step
+from replay.experience import EnvSpec, PrevState, Sequences, Step
 from replay.interface import (
     Replay,
     ReplayCorrupt,
@@ -29,6 +29,7 @@ from replay.memory_backend import HostRecords, MemoryReplay
 __all__ = [
     "EnvSpec",
     "MemoryReplay",
+    "PrevState",
     "Replay",
     "ReplayConfig",
     "ReplayCorrupt",

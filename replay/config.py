@@ -19,6 +19,8 @@ class ReplayConfig:
     batch: int = 16  # B, windows of a training batch; dreamerv2 configs.yaml dataset.batch
     prefill: int = 50_000  # policy steps played at random before the first update; dreamerv2 configs.yaml prefill
     replay_ratio: float = 50.0  # trained steps per played step; dreamerv2: batch 16 * length 50 / train_every 16
+    # Stale by the updates since: R2D2's "stored state" without its burn-in. Random play stores the zero state.
+    stored_state: bool = False  # windows start from the player's state there, not from zeros; R2D2; dreamerv2: zeros
     port: int = 0  # TCP port of the Reverb server, 0 = any free one; ours
 
 

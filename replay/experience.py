@@ -6,14 +6,17 @@ Index t holds what ARRIVED together: the picture, the action that led to it and 
     obs             x_0     x_1     x_2     x_3
     reward           0      r_1     r_2     r_3
     is_first         1       0       0       0
+    prev_h, prev_z   *      s_0     s_1     s_2     the player's state before x_t; * is erased by is_first
 
 T time  B batch  E games of one actor  C channels
+D units of h, S categoricals of z: 0 unless states are stored
 """
 
 from __future__ import annotations
 
 from typing import Any, NamedTuple, TypeAlias
 
+import numpy as np
 from numpy.typing import NDArray
 
 from replay.config import UserError
@@ -32,21 +35,41 @@ class Step(NamedTuple):
     is_terminal: Array  # bool    []  true end (or lost life); a time limit is not one
 
 
+class PrevState(NamedTuple):
+    """The player's recurrent state when a record of one game, or of E games at once, arrived: small, for storing.
+
+    float16 is safe: h is a mean of hyperbolic tangents, within -1..1, and is rounded by 2.5e-4 at most.
+    """
+
+    prev_h: Array  # float16 [D]
+    prev_z: Array  # uint8   [S]  class of each categorical; 255 = none yet, as in the zero state
+
+
+NO_STATE = PrevState(np.zeros(0, np.float16), np.zeros(0, np.uint8))
+
+
 class Sequences(NamedTuple):
-    """A batch of windows, batch-major. `is_first[:, 0]` is always True: training starts from a zero state."""
+    """A batch of windows, batch-major: the fields of Step and of PrevState.
+
+    Where states are stored, training starts from those of `[:, 0]`, and `is_first[:, 0]` says whether a game begins
+    there. Else `is_first[:, 0]` is always True: training starts from a zero state.
+    """
 
     obs: ArrayOrTensor  # uint8   [B, T, H, W, C]
     prev_action: ArrayOrTensor  # int32   [B, T]
     reward: ArrayOrTensor  # float32 [B, T]
     is_first: ArrayOrTensor  # bool    [B, T]
     is_terminal: ArrayOrTensor  # bool    [B, T]
+    prev_h: ArrayOrTensor  # float16 [B, T, D]
+    prev_z: ArrayOrTensor  # uint8   [B, T, S]
 
 
 class EnvSpec(NamedTuple):
-    """What a game looks like from outside."""
+    """What a game looks like from outside; for a replay also what is kept of the one who plays it."""
 
     obs_shape: tuple[int, int, int]  # (H, W, C) of the uint8 picture
     num_actions: int
+    state: tuple[int, int] = (0, 0)  # (D, S) of the player's state stored with each record; (0, 0) = none is
 
 
 class WindowCutter:

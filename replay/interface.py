@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple, Protocol
 
-from replay.experience import Array, Sequences, Step
+from replay.experience import NO_STATE, Array, PrevState, Sequences, Step
 
 
 class ReplayTimeout(RuntimeError):
@@ -55,8 +55,8 @@ class Writer(Protocol):
     def wait_seconds(self) -> float:
         """Time spent waiting for the replay to take windows in."""
 
-    def append(self, step: Step, *, is_last: bool, policy_version: int) -> None:
-        """Takes one record in; blocks while the learner lags too far behind."""
+    def append(self, step: Step, *, is_last: bool, policy_version: int, prev: PrevState = NO_STATE) -> None:
+        """Takes one record in, with the state before it if the spec has one; blocks while the learner lags too far."""
 
     def flush(self) -> None:
         """Waits until every window stored so far is confirmed."""

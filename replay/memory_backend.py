@@ -14,9 +14,9 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 
 from replay.config import ReplayConfig, UserError, check_config, max_windows, min_windows, samples_per_insert
-from replay.experience import EnvSpec, Step
+from replay.experience import NO_STATE, EnvSpec, PrevState, Step
 from replay.interface import ReplayStats, ReplayTimeout, Sample
-from replay.schema import bytes_per_step, check_step, field_types, record_dtype, to_bytes, to_sample
+from replay.schema import bytes_per_step, check_step, field_types, mark_starts, record_dtype, to_bytes, to_sample
 from replay.stream import Stream
 
 Record: TypeAlias = Any  # whatever a store gives out for a record: `bytes`, or an int
@@ -125,7 +125,7 @@ class MemoryReplay:
         picks = self.oldest + self.rng.integers(len(self.windows), size=count)
         sample = self.records.gather([self.windows[pick] for pick in picks.tolist()])
         self.sampled += count
-        sample.sequences.is_first[:, 0] = True
+        mark_starts(sample.sequences, self.spec)
         return sample
 
     def stats(self) -> ReplayStats:
@@ -172,11 +172,11 @@ class MemoryWriter:
         """Played steps that are in no window and never will be."""
         return self._stream.dropped
 
-    def append(self, step: Step, *, is_last: bool, policy_version: int) -> None:
+    def append(self, step: Step, *, is_last: bool, policy_version: int, prev: PrevState = NO_STATE) -> None:
         """Takes one record in."""
-        check_step(step, self._types)
+        check_step(step, prev, self._types)
         fresh = self._stream.take(is_first=bool(step.is_first), is_last=is_last)
-        self._latest.append(self._replay.put(to_bytes(step, policy_version)))
+        self._latest.append(self._replay.put(to_bytes(step, prev, policy_version)))
         if fresh is not None:
             self._replay.insert(tuple(self._latest), fresh)
             self.acknowledged += fresh

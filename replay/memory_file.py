@@ -69,7 +69,7 @@ def restore(replay: MemoryReplay, directory: Path) -> None:
         with path.open("rb") as file:
             head = json.loads(file.readline())
             if head["table"] != table_name(replay.config, replay.spec):
-                raise UserError(f"{path} holds windows of another length or game than asked for")
+                raise UserError(f"{path} holds windows of another length or game (or state) than asked for")
             windows, fresh = _read_windows(file, head, replay)
     except (KeyError, IndexError, EOFError, json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ReplayCorrupt(f"{path} is damaged: {error}") from error

@@ -24,12 +24,13 @@ import tensorflow as tf
 from tensorflow.python.eager.cancellation import CancellationManager
 
 from replay.config import ReplayConfig, UserError, check_config, min_windows
-from replay.experience import EnvSpec, Step
+from replay.experience import NO_STATE, EnvSpec, PrevState, Step
 from replay.interface import ReplayStats, ReplayTimeout, ReplayUnavailable, Sample
 from replay.schema import (
     bytes_per_step,
     check_step,
     field_types,
+    mark_starts,
     record_dtype,
     run_table,
     table_name,
@@ -71,7 +72,7 @@ class Link:
             runs = ", ".join(name.removeprefix("run_") for name in tables if name.startswith("run_")) or "nobody"
             raise UserError(f"the replay server at {self.address} belongs to run {runs}, not to {self._run_id}")
         if self.table not in tables:
-            raise UserError(f"the replay server at {self.address} holds windows of another length or game")
+            raise UserError(f"the replay server at {self.address} holds windows of another length or game (or state)")
         self.heard()
         return tables[self.table]
 
@@ -145,11 +146,11 @@ class ReverbWriter:
         """Played steps that are in no window and never will be."""
         return self._stream.dropped
 
-    def append(self, step: Step, *, is_last: bool, policy_version: int) -> None:
+    def append(self, step: Step, *, is_last: bool, policy_version: int, prev: PrevState = NO_STATE) -> None:
         """Takes one record in; blocks while the learner lags too far behind or the server is away."""
-        check_step(step, self._types)
+        check_step(step, prev, self._types)
         fresh = self._stream.take(is_first=bool(step.is_first), is_last=is_last)
-        self._writer.append(np.frombuffer(to_bytes(step, policy_version), np.uint8))
+        self._writer.append(np.frombuffer(to_bytes(step, prev, policy_version), np.uint8))
         if fresh is not None:
             window = self._writer.history[-self._link.config.length :]
             self._writer.create_item(self._link.table, priority=1.0, trajectory=window)
@@ -263,8 +264,7 @@ class ReverbSampler:
             self._ready.put(error)
 
     def _fetch_all(self) -> None:
-        dtype = record_dtype(self._link.spec)
-        iterator = iter(_dataset(self._link, dtype.itemsize))
+        iterator = iter(_dataset(self._link))
         manager = CancellationManager()
         fetch = manager.get_cancelable_function(tf.function(lambda: iterator.get_next()).get_concrete_function())
         with self._lock:
@@ -274,7 +274,7 @@ class ReverbSampler:
             if self._closed.is_set():
                 return
             try:
-                item = _to_sample(fetch().data, dtype)
+                item = _to_sample(fetch().data, self._link.spec)
             except BaseException:
                 self._wanted.release()  # still wanted, after the next connect
                 raise
@@ -282,8 +282,8 @@ class ReverbSampler:
             self._ready.put(item)
 
 
-def _dataset(link: Link, itemsize: int) -> Any:
-    config = link.config
+def _dataset(link: Link) -> Any:
+    config, itemsize = link.config, record_dtype(link.spec).itemsize
     windows = reverb.TrajectoryDataset(
         link.address,
         link.table,
@@ -295,8 +295,8 @@ def _dataset(link: Link, itemsize: int) -> Any:
     return windows.batch(config.batch, drop_remainder=True)
 
 
-def _to_sample(windows: Any, dtype: np.dtype[np.void]) -> Sample:
+def _to_sample(windows: Any, spec: EnvSpec) -> Sample:
     """Tensor [B, T, bytes of a record] -> arrays that may be written to."""
-    sample = to_sample(np.asarray(windows).view(dtype)[..., 0])
-    sample.sequences.is_first[:, 0] = True
+    sample = to_sample(np.asarray(windows).view(record_dtype(spec))[..., 0])
+    mark_starts(sample.sequences, spec)
     return sample

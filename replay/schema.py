@@ -8,7 +8,7 @@ import json
 import numpy as np
 
 from replay.config import ReplayConfig, UserError
-from replay.experience import Array, EnvSpec, Sequences, Step
+from replay.experience import Array, EnvSpec, PrevState, Sequences, Step
 from replay.interface import Sample
 
 # Beside the record itself: its header and the references that windows hold (in one process); a share of chunks and
@@ -19,7 +19,11 @@ MEMORY_SHARE = 0.9  # of the free memory that a replay may plan with: the rest i
 
 
 def record_dtype(spec: EnvSpec) -> np.dtype[np.void]:
-    """One stored record: the fields of a Step, and the update count of the policy that chose its action."""
+    """One stored record: the fields of a Step and of a PrevState, the update count of the policy that chose its action.
+
+    Without stored states the fields of these have no bytes.
+    """
+    deter, stoch = spec.state
     return np.dtype(
         [
             ("obs", np.uint8, spec.obs_shape),
@@ -27,6 +31,8 @@ def record_dtype(spec: EnvSpec) -> np.dtype[np.void]:
             ("reward", np.float32),
             ("is_first", np.bool_),
             ("is_terminal", np.bool_),
+            ("prev_h", np.float16, (deter,)),
+            ("prev_z", np.uint8, (stoch,)),
             ("policy_version", np.int64),
         ]
     )
@@ -38,24 +44,30 @@ def field_types(spec: EnvSpec) -> dict[str, tuple[np.dtype[np.generic], tuple[in
     return {name: (dtype[name].base, dtype[name].shape) for name in dtype.names or ()}
 
 
-def check_step(step: Step, types: dict[str, tuple[np.dtype[np.generic], tuple[int, ...]]]) -> None:
+def check_step(step: Step, prev: PrevState, types: dict[str, tuple[np.dtype[np.generic], tuple[int, ...]]]) -> None:
     """Refuses a record whose fields have other shapes or types than the game's; `types` from field_types."""
-    for name, value in zip(Step._fields, step, strict=True):
+    for name, value in zip(Step._fields + PrevState._fields, step + prev, strict=True):
         dtype, shape = types[name]
         if not isinstance(value, (np.ndarray, np.generic)) or value.dtype != dtype or value.shape != shape:
             got = f"{value.dtype} {list(value.shape)}" if hasattr(value, "dtype") else type(value).__name__
             raise ValueError(f"step.{name} must be {dtype} {list(shape)}, got {got}")
 
 
-def to_bytes(step: Step, policy_version: int) -> bytes:
+def to_bytes(step: Step, prev: PrevState, policy_version: int) -> bytes:
     """One record as it is stored; the step is checked."""
-    return b"".join([value.tobytes() for value in step] + [np.int64(policy_version).tobytes()])
+    return b"".join([value.tobytes() for value in step + prev] + [np.int64(policy_version).tobytes()])
 
 
 def to_sample(rows: Array) -> Sample:
     """Records of a `record_dtype` [B, T] -> arrays [B, T, ...], copied."""
     sequences = Sequences(*(rows[name].copy() for name in Sequences._fields))
     return Sample(sequences, policy_version=rows["policy_version"][:, -1].copy())
+
+
+def mark_starts(sequences: Sequences, spec: EnvSpec) -> None:
+    """Makes every window look like the beginning of a game, unless its first record brings the state before it."""
+    if spec.state == (0, 0):
+        sequences.is_first[:, 0] = True
 
 
 def run_table(run_id: str) -> str:
@@ -65,7 +77,8 @@ def run_table(run_id: str) -> str:
 
 def table_name(config: ReplayConfig, spec: EnvSpec) -> str:
     """A name that two replays share only if their windows look alike."""
-    fields = {name: [str(dtype), list(shape)] for name, (dtype, shape) in field_types(spec).items()}
+    # Fields without bytes are left out: windows without states are what they were when there was no such thing.
+    fields = {name: [str(dtype), list(shape)] for name, (dtype, shape) in field_types(spec).items() if 0 not in shape}
     text = json.dumps({"length": config.length, "fields": fields}, sort_keys=True)
     return f"seq_{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 

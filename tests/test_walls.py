@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from replay.experience import Step
+from replay.config import ReplayConfig
+from replay.experience import EnvSpec, Step
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("dreamer", "replay", "actors", "learner", "cluster")
@@ -234,6 +235,7 @@ def test_the_algorithm_prints_nothing(path: Path) -> None:
     assert "print" not in {name for _, name in calls(parse(path))}
 
 
-def test_a_record_of_the_replay_stores_no_state_of_the_model() -> None:
-    """So none can be stale: a window begins with the zero state."""
+def test_a_record_of_the_replay_stores_no_state_of_the_model_unless_asked_to() -> None:
+    """So none can be stale: a window begins with the zero state. What the games hand out never has one."""
+    assert not ReplayConfig().stored_state and EnvSpec((64, 64, 1), 4).state == (0, 0)
     assert Step._fields == ("obs", "prev_action", "reward", "is_first", "is_terminal")

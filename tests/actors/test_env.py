@@ -11,6 +11,7 @@ from actors.config import EnvConfig
 from actors.env import action_names, check_game, make_games, resolve
 from actors.screen import contrast_table, shrink
 from replay.config import UserError
+from replay.experience import EnvSpec
 
 PLAIN = EnvConfig(sticky=0.0, noop_max=0)  # Breakout without chance
 CLEAR = replace(PLAIN, crop=(34, 16, 0, 0), contrast=255 / 110, max_pool=False)
@@ -91,7 +92,7 @@ def test_spec_of_gray_colour_minimal_and_full():
     ]:
         games = make_games(config, num=2, seed=0)
         step, is_last = games.reset()
-        assert games.spec == (shape, actions)
+        assert games.spec == EnvSpec(shape, actions)
         assert (step.obs.shape, step.obs.dtype) == ((2, *shape), np.uint8)
         assert [a.dtype for a in step[1:]] == [np.int32, np.float32, bool, bool]
         assert is_last.shape == (2,)

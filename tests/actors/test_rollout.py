@@ -12,7 +12,7 @@ from actors.config import EnvConfig
 from actors.env import Games, make_games
 from actors.rollout import Tick, play
 from dreamer.agent import Agent
-from dreamer.types import State
+from dreamer.types import NO_CLASS, State
 from tests.dreamer.tiny import BEHAVIOR, MODEL
 
 ENV = EnvConfig(id="BreakoutDeterministic-v4", time_limit=30, noop_max=5)
@@ -28,8 +28,9 @@ def make_agent() -> Agent:
     return Agent(MODEL, BEHAVIOR, channels=1, num_actions=4)
 
 
-def roll(games: Games, agent: Agent, count: int, *, version: int = 0) -> list[Tick]:
-    return list(islice(play(games, agent, refresh=lambda: version, rng=np.random.default_rng(1)), count))
+def roll(games: Games, agent: Agent, count: int, *, version: int = 0, states: bool = False) -> list[Tick]:
+    rng = np.random.default_rng(1)
+    return list(islice(play(games, agent, refresh=lambda: version, states=states, rng=rng), count))
 
 
 def test_every_tick_has_one_record_of_every_game(games: Games) -> None:
@@ -104,6 +105,45 @@ def test_the_policy_sees_the_record_of_a_reset_as_a_first_one(games: Games, monk
     ticks = roll(games, agent, 70)
     np.testing.assert_array_equal(np.array(seen), [tick.step.is_first for tick in ticks[: len(seen)]])
     assert np.array(seen)[1:].any()
+
+
+def test_a_tick_says_in_which_state_the_policy_met_it(games: Games, monkeypatch: pytest.MonkeyPatch) -> None:
+    agent = make_agent()
+    policy_step, met = agent.policy_step, []
+
+    def spy(state: State, *inputs: torch.Tensor, sample: bool):
+        met.append(state)
+        return policy_step(state, *inputs, sample=sample)
+
+    monkeypatch.setattr(agent, "policy_step", spy)
+    ticks = roll(games, agent, 50, states=True)
+    for tick, state in zip(ticks, met, strict=True):
+        assert tick.prev.prev_h.dtype == np.float16 and tick.prev.prev_z.dtype == np.uint8
+        h, z = state.pack()
+        np.testing.assert_array_equal(tick.prev.prev_h, h.numpy())
+        np.testing.assert_array_equal(tick.prev.prev_z, z.numpy())
+    assert not ticks[0].prev.prev_h.any() and (ticks[0].prev.prev_z == NO_CLASS).all()
+    assert ticks[2].prev.prev_h.any() and (ticks[2].prev.prev_z < MODEL.classes).all()
+
+
+def test_random_play_is_in_the_zero_state(games: Games) -> None:
+    versions = iter([-1, -1, 3, 3, 3])
+    agent, rng = make_agent(), np.random.default_rng(0)
+    ticks = list(islice(play(games, agent, refresh=lambda: next(versions), states=True, rng=rng), 5))
+    assert [bool(tick.prev.prev_h.any()) for tick in ticks] == [False, False, False, True, True]
+    assert [bool((tick.prev.prev_z == NO_CLASS).all()) for tick in ticks] == [True, True, True, False, False]
+
+
+def test_asking_for_states_changes_nothing_else(games: Games) -> None:
+    def run(states: bool) -> list[Tick]:
+        agent = make_agent()
+        return roll(make_games(ENV, num=3, seed=0), agent, 40, states=states)
+
+    for without, with_states in zip(run(False), run(True), strict=True):
+        for a, b in zip(without.step, with_states.step, strict=True):
+            np.testing.assert_array_equal(a, b)
+        assert [field.shape for field in without.prev] == [(3, 0), (3, 0)]
+        assert [field.shape for field in with_states.prev] == [(3, MODEL.deter), (3, MODEL.stoch)]
 
 
 def test_the_same_seeds_play_the_same_games() -> None:

@@ -23,15 +23,16 @@ def assert_measured(found: ReplayBench) -> None:
 def test_reverb_is_measured_and_no_process_is_left() -> None:
     pytest.importorskip("reverb")
     before = psutil.Process().children(recursive=True)
-    found = bench_replay(CONFIG, SPEC, seconds=1.0)
+    found = bench_replay(CONFIG, SPEC._replace(state=(256, 16)), seconds=1.0)  # and writes states, if asked to
     assert found.backend == "reverb"
     assert_measured(found)
     assert found.bytes_per_step < 20_000
     assert psutil.Process().children(recursive=True) == before
 
 
-def test_memory_is_measured() -> None:
-    found = bench_memory(CONFIG, SPEC, seconds=0.2)
+@pytest.mark.parametrize("state", [(0, 0), (256, 16)])
+def test_memory_is_measured(state: tuple[int, int]) -> None:
+    found = bench_memory(CONFIG, SPEC._replace(state=state), seconds=0.2)
     assert found.backend == "memory"
     assert_measured(found)
 

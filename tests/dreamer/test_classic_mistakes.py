@@ -231,10 +231,10 @@ MISTAKES = [
     ),
     Mistake(
         22,
-        "the policy's state outlives its game; stored states go stale (none is stored: windows start from zero)",
+        "the policy's state outlives its game; stored states go stale (by default windows start from zero)",
         [
             AGENT + "test_a_new_game_forgets_the_old_one_and_only_in_its_own_row",
-            WALLS + "test_a_record_of_the_replay_stores_no_state_of_the_model",
+            WALLS + "test_a_record_of_the_replay_stores_no_state_of_the_model_unless_asked_to",
             "tests/actors/test_rollout.py",
         ],
     ),

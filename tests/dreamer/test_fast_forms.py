@@ -13,7 +13,16 @@ from dreamer import pictures, world_model
 from dreamer.config import ModelConfig
 from dreamer.fast_observe import StepLinear, fast_observe
 from dreamer.rssm import RSSM
-from tests.dreamer.tiny import ACTIONS, MODEL, SWITCHES, bfloat16, make_agent, random_actions, random_batch
+from tests.dreamer.tiny import (
+    ACTIONS,
+    MODEL,
+    SWITCHES,
+    bfloat16,
+    make_agent,
+    random_actions,
+    random_batch,
+    random_state,
+)
 
 T, B, EMBED = 9, 4, 7
 
@@ -22,13 +31,14 @@ def gradients_of(loss: Tensor, inputs: list[Tensor]) -> list[Tensor]:
     return [grad / grad.abs().max().clamp(min=1e-20) for grad in torch.autograd.grad(loss, inputs)]
 
 
-def run_observe(observe: Callable, rssm: RSSM) -> tuple[list[Tensor], list[Tensor]]:
+def run_observe(observe: Callable, rssm: RSSM, *, from_zero: bool = True) -> tuple[list[Tensor], list[Tensor]]:
     """Everything that an unroll gives, and the gradients of a loss that uses everything; the same inputs each time."""
     torch.manual_seed(3)
     embed = torch.randn(T, B, EMBED, requires_grad=True)
     is_first = torch.rand(T, B) < 0.2
     action = random_actions(T, B)
-    unroll = observe(rssm, embed, action, is_first)
+    is_first[0] = torch.arange(B) == 2  # the others go on from `prev`
+    unroll = observe(rssm, embed, action, is_first, None if from_zero else random_state(B))
     torch.manual_seed(4)
     values = [unroll.state.h, unroll.state.z, unroll.post, unroll.prior]
     loss = sum((value * torch.randn(value.shape)).sum() + value.square().mean() for value in values)
@@ -36,11 +46,12 @@ def run_observe(observe: Callable, rssm: RSSM) -> tuple[list[Tensor], list[Tenso
 
 
 @pytest.mark.parametrize("model", [MODEL, SWITCHES], ids=["plain", "switches"])
-def test_fast_observe_equals_the_plain_one_in_values_draws_and_gradients(model: ModelConfig) -> None:
+@pytest.mark.parametrize("from_zero", [True, False])
+def test_fast_observe_equals_the_plain_one_in_values_draws_and_gradients(model: ModelConfig, from_zero: bool) -> None:
     torch.manual_seed(0)
     rssm = RSSM(model, num_actions=ACTIONS, embed=EMBED)
-    values, grads = run_observe(fast_observe, rssm)
-    plain_values, plain_grads = run_observe(RSSM.observe, rssm)
+    values, grads = run_observe(fast_observe, rssm, from_zero=from_zero)
+    plain_values, plain_grads = run_observe(RSSM.observe, rssm, from_zero=from_zero)
     assert torch.equal(values[1], plain_values[1])  # z: the very same draws
     torch.testing.assert_close(values, plain_values, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(grads, plain_grads, rtol=0, atol=2e-6)
@@ -70,8 +81,9 @@ def test_fast_observe_in_bfloat16_is_as_near_to_float32_as_the_plain_one(monkeyp
     assert fast_error < max(1.5 * plain_error, 0.02)
 
 
-def test_a_world_model_update_is_the_same_with_either_observe(monkeypatch: pytest.MonkeyPatch) -> None:
-    agent, batch = make_agent(), random_batch(6, 3)
+@pytest.mark.parametrize("states", [False, True])
+def test_a_world_model_update_is_the_same_with_either_observe(monkeypatch: pytest.MonkeyPatch, states: bool) -> None:
+    agent, batch = make_agent(), random_batch(6, 3, states=states)
     results = []
     for observe in (fast_observe, RSSM.observe):
         monkeypatch.setattr(world_model, "fast_observe", observe)

@@ -13,7 +13,7 @@ from dreamer.equations import one_hot_mode
 from dreamer.nets import MLP, LayerNormGRUCell, init_glorot
 from dreamer.pictures import Decoder, Encoder, transposed_conv_of_one_pixel
 from dreamer.rssm import RSSM
-from dreamer.types import State, Unroll
+from dreamer.types import NO_CLASS, State, Unroll
 from tests.dreamer.tiny import ACTIONS, MODEL, bfloat16, random_actions, random_state
 
 close = torch.testing.assert_close
@@ -37,7 +37,7 @@ def random_inputs() -> tuple[Tensor, Tensor, Tensor]:
     return torch.randn(T, B, EMBED), random_actions(T, B), is_first
 
 
-def observe(rssm: RSSM, *inputs: Tensor) -> Unroll:
+def observe(rssm: RSSM, *inputs: Tensor | State | None) -> Unroll:
     torch.manual_seed(5)
     with torch.no_grad():
         return rssm.observe(*inputs)
@@ -205,11 +205,13 @@ def test_a_game_in_the_middle_of_a_window_is_as_if_the_window_began_there(rssm: 
     close(whole.prior[3:, 1:2], part.prior)
 
 
-def test_observe_equals_repeated_observe_step(rssm: RSSM) -> None:
+@pytest.mark.parametrize("from_zero", [True, False])
+def test_observe_equals_repeated_observe_step(rssm: RSSM, from_zero: bool) -> None:
     embed, action, is_first = random_inputs()
-    unroll = observe(rssm, embed, action, is_first)
+    is_first[0] = False
+    state = rssm.initial(B) if from_zero else random_state(B)
+    unroll = observe(rssm, embed, action, is_first, None if from_zero else state)
     torch.manual_seed(5)
-    state = rssm.initial(B)
     with torch.no_grad():
         for t in range(T):
             state, post = rssm.observe_step(state, action[t], is_first[t], embed[t])
@@ -217,6 +219,45 @@ def test_observe_equals_repeated_observe_step(rssm: RSSM) -> None:
             assert torch.equal(unroll.state.z[t], state.z)
             assert torch.equal(unroll.post[t], post)
             close(unroll.prior[t], rssm.prior(state.h))
+
+
+def test_a_window_goes_on_from_the_state_before_it(rssm: RSSM, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dreamer.rssm.straight_through_sample", one_hot_mode)
+    embed, action, is_first = random_inputs()
+    whole = observe(rssm, embed, action, is_first)
+    part = observe(rssm, embed[2:], action[2:], is_first[2:], State(whole.state.h[1], whole.state.z[1]))
+    close([*part.state, part.post, part.prior], [x[2:] for x in (*whole.state, whole.post, whole.prior)])
+    from_zero = observe(rssm, embed[2:], action[2:], is_first[2:])
+    assert not torch.isclose(from_zero.post[0], whole.post[2]).any()
+
+
+def test_where_a_game_begins_nothing_of_the_state_before_shows(rssm: RSSM) -> None:
+    embed, action, is_first = random_inputs()
+    plain = observe(rssm, embed, action, is_first)
+    other = observe(rssm, embed, action, is_first, random_state(B))
+    assert torch.equal(plain.post, other.post) and torch.equal(plain.state.h, other.state.h)
+
+
+def test_a_packed_state_comes_back(rssm: RSSM) -> None:
+    state = random_state(1000)
+    h, z = state.pack()
+    assert h.dtype == torch.float16 and z.dtype == torch.uint8
+    assert h.shape == (1000, MODEL.deter) and z.shape == (1000, MODEL.stoch)
+    back = rssm.unpack(h, z)
+    assert torch.equal(back.z, state.z) and back.h.dtype == back.z.dtype == torch.float32
+    close(back.h, state.h, atol=2.5e-4, rtol=0)
+
+
+def test_the_zero_state_stays_zero_when_it_is_packed(rssm: RSSM) -> None:
+    h, z = rssm.initial(2).pack()
+    assert (z == NO_CLASS).all()
+    assert not any(part.any() for part in rssm.unpack(h, z))
+
+
+def test_a_class_that_needs_more_than_a_byte_is_not_packed() -> None:
+    State(torch.zeros(1, 3), torch.zeros(1, 2, NO_CLASS)).pack()
+    with pytest.raises(AssertionError):
+        State(torch.zeros(1, 3), torch.zeros(1, 2, NO_CLASS + 1)).pack()
 
 
 def test_the_prior_never_sees_the_picture_of_its_own_step(rssm: RSSM) -> None:

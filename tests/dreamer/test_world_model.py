@@ -282,6 +282,38 @@ def test_an_open_loop_dream_sees_the_actions_but_not_the_pictures_after_its_cont
     assert not torch.equal(open_loop(world, batch).z[:3], before.z[:3])
 
 
+# --- stored states ----------------------------------------------------------------------------------------------------
+
+
+def test_a_batch_with_states_is_unrolled_from_them_unless_a_game_begins(world: WorldModel) -> None:
+    batch = random_batch(6, 3, states=True)
+    prev = world.rssm.unpack(batch.prev_h[0], batch.prev_z[0])
+    for parts in (world.observe(batch).state, world.open_loop(batch, context=3)):
+        h = world.rssm.recur(prev, world.one_hot(batch.prev_action[0]))
+        close(parts.h[0, [0, 2]], h[[0, 2]])
+        close(parts.h[0, 1], world.rssm.recur(world.rssm.initial(1), torch.zeros(1, ACTIONS))[0])
+
+
+def test_states_stored_after_the_first_record_are_not_used(world: WorldModel) -> None:
+    batch = random_batch(6, 3, states=True)
+    torch.manual_seed(1)
+    loss = world.loss(batch).loss
+    batch.prev_h[1:], batch.prev_z[1:] = 0, 0
+    torch.manual_seed(1)
+    assert torch.equal(world.loss(batch).loss, loss)
+
+
+def test_zero_states_change_neither_loss_nor_gradients(world: WorldModel) -> None:
+    batch = random_batch()
+    h, z = world.rssm.initial(5 * 2).pack()
+    results = []
+    for each in (batch, batch._replace(prev_h=h.unflatten(0, (5, 2)), prev_z=z.unflatten(0, (5, 2)))):
+        torch.manual_seed(1)
+        loss = world.loss(each).loss
+        results.append([loss, *torch.autograd.grad(loss, list(world.parameters()))])
+    assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
+
+
 # --- learning --------------------------------------------------------------------------------------------------------
 
 TOY = ModelConfig(

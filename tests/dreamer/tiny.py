@@ -37,20 +37,28 @@ def make_agent(behavior: BehaviorConfig = BEHAVIOR, *, model: ModelConfig = MODE
     return Agent(model, behavior, channels=channels, num_actions=ACTIONS)
 
 
-def random_batch(time: int = 5, batch: int = 2, *, channels: int = 1) -> Batch:
-    """Noise that begins with a new game, has another one in row 1 at t=3 and a terminal just before."""
+def random_batch(time: int = 5, batch: int = 2, *, channels: int = 1, states: bool = False) -> Batch:
+    """Noise that begins with a new game, has another one in row 1 at t=3 and a terminal just before.
+
+    With `states` it begins in the middle of games, but for row 1, and brings the state before every record.
+    """
     is_first = torch.zeros(time, batch, dtype=torch.bool)
     is_first[0] = True
     is_first[3:4, 1:2] = True
     is_terminal = torch.zeros(time, batch, dtype=torch.bool)
     is_terminal[2:3, 1:2] = True
-    return Batch(
+    steps = Batch(
         obs=torch.randint(0, 256, (time, batch, 64, 64, channels), dtype=torch.uint8),
         prev_action=torch.randint(0, ACTIONS, (time, batch)),
         reward=torch.randint(0, 5, (time, batch)).float(),
         is_first=is_first,
         is_terminal=is_terminal,
     )
+    if not states:
+        return steps
+    is_first[0] = torch.arange(batch) == 1
+    h, z = random_state(time * batch).pack()
+    return steps._replace(prev_h=h.unflatten(0, (time, batch)), prev_z=z.unflatten(0, (time, batch)))
 
 
 def random_state(games: int, model: ModelConfig = MODEL) -> State:

@@ -23,6 +23,7 @@ CONFIG = TrainConfig(model_lr=1e-3, actor_lr=1e-3, critic_lr=1e-3)
 SLOW = replace(BEHAVIOR, slow_every=3)
 PPO = replace(SLOW, name="ppo", ppo_minibatches=2, ppo_batch=16)
 BEHAVIORS = pytest.mark.parametrize("behavior", [SLOW, replace(SLOW, rho=0.5), PPO], ids=["rho 1", "rho 0.5", "ppo"])
+STATES = pytest.mark.parametrize("states", [False, True])
 PRECISIONS = pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 
 
@@ -32,9 +33,9 @@ def start(device: str = "cpu", behavior: BehaviorConfig = SLOW) -> tuple[Agent, 
     return agent, make_optimizers(agent, CONFIG)
 
 
-def batches(count: int, device: str = "cpu") -> list[Batch]:
+def batches(count: int, device: str = "cpu", *, states: bool = False) -> list[Batch]:
     torch.manual_seed(7)
-    return [Batch(*(x.to(device) for x in random_batch(6, 3))) for _ in range(count)]
+    return [Batch(*(x.to(device) for x in random_batch(6, 3, states=states))) for _ in range(count)]
 
 
 def run(agent: Agent, optimizers: Optimizers, config: TrainConfig, data: list[Batch], *, static: bool) -> list[Metrics]:
@@ -47,8 +48,11 @@ def run(agent: Agent, optimizers: Optimizers, config: TrainConfig, data: list[Ba
 
 @PRECISIONS
 @BEHAVIORS
-def test_updates_from_fixed_places_are_bit_for_bit_the_plain_ones(precision: str, behavior: BehaviorConfig) -> None:
-    config, data = replace(CONFIG, precision=precision), batches(8)
+@STATES
+def test_updates_from_fixed_places_are_bit_for_bit_the_plain_ones(
+    precision: str, behavior: BehaviorConfig, states: bool
+) -> None:
+    config, data = replace(CONFIG, precision=precision), batches(8, states=states)
     plain, static = start(behavior=behavior), start(behavior=behavior)
     expected = run(*plain, config, data, static=False)
     found = run(*static, config, data, static=True)
@@ -129,9 +133,10 @@ def test_the_guard_sees_what_it_must_not_let_pass() -> None:
 
 @PRECISIONS
 @BEHAVIORS
-def test_an_update_never_asks_the_device_for_a_value(precision: str, behavior: BehaviorConfig) -> None:
+@STATES
+def test_an_update_never_asks_the_device_for_a_value(precision: str, behavior: BehaviorConfig, states: bool) -> None:
     agent, optimizers = start(behavior=behavior)
-    data = batches(2)
+    data = batches(2, states=states)
     update = StaticUpdate(
         make_update(agent, optimizers, replace(CONFIG, precision=precision), example=data[0]), data[0]
     )
@@ -145,11 +150,12 @@ def test_an_update_never_asks_the_device_for_a_value(precision: str, behavior: B
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize(("precision", "tolerance"), [("float32", 1e-4), ("bfloat16", 1e-2)])
 @pytest.mark.parametrize("behavior", [SLOW, PPO], ids=["actor_critic", "ppo"])
+@STATES
 def test_a_captured_update_equals_the_eager_one_over_50_seeded_updates(
-    precision: str, tolerance: float, behavior: BehaviorConfig
+    precision: str, tolerance: float, behavior: BehaviorConfig, states: bool
 ) -> None:
     """The same kernels on the same draws; some add up in another order from run to run."""
-    data = batches(50, "cuda")
+    data = batches(50, "cuda", states=states)
     config = replace(CONFIG, precision=precision)
     eager, captured = start("cuda", behavior), start("cuda", behavior)
     expected = run(*eager, replace(config, capture=False), data, static=False)

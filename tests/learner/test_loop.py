@@ -11,7 +11,7 @@ from learner.feed import to_batch
 from learner.loop import learn
 from learner.step import make_optimizers
 from replay import Sample, Sequences
-from tests.dreamer.tiny import make_agent
+from tests.dreamer.tiny import MODEL, make_agent
 
 CONFIG = TrainConfig()
 
@@ -24,6 +24,8 @@ def make_sample(version: int, batch: int = 3, time: int = 5) -> Sample:
         reward=rng.random((batch, time), np.float32),
         is_first=np.eye(1, time, dtype=bool).repeat(batch, 0),
         is_terminal=np.zeros((batch, time), bool),
+        prev_h=rng.random((batch, time, MODEL.deter)).astype(np.float16),
+        prev_z=rng.integers(0, MODEL.classes, (batch, time, MODEL.stoch), np.uint8),
     )
     return Sample(sequences, np.full(batch, version, np.int64))
 
@@ -34,6 +36,7 @@ def test_windows_become_time_major_tensors_that_share_nothing() -> None:
     batch = to_batch(sequences, "cpu")
     assert batch.obs.shape == (5, 3, 64, 64, 1) and batch.obs.dtype == torch.uint8
     assert batch.prev_action.dtype == torch.int64 and batch.is_first.dtype == torch.bool
+    assert batch.prev_h.dtype == torch.float16 and batch.prev_z.dtype == torch.uint8
     for ours, theirs in zip(batch, sequences, strict=True):
         np.testing.assert_array_equal(ours.numpy().swapaxes(0, 1), theirs)
     before = sequences.reward.copy()

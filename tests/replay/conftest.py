@@ -10,7 +10,7 @@ import pytest
 
 import replay
 from replay import Replay, ReplayConfig
-from tests.replay.testkit import RUN, SPEC, Host
+from tests.replay.testkit import RUN, Host, spec_of
 
 MakeReplay = Callable[[ReplayConfig], Replay]
 
@@ -45,17 +45,17 @@ def new_host() -> Iterator[Callable[[], Host]]:
 def make_replay(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[MakeReplay]:
     """Makes a replay of each backend, for the contract that all keep."""
     if request.param == "memory":
-        yield lambda config: replay.in_memory(config, SPEC, seed=0)
+        yield lambda config: replay.in_memory(config, spec_of(config), seed=0)
         return
     if request.param == "device":
-        yield lambda config: replay.on_device(config, SPEC, seed=0, device="cpu")
+        yield lambda config: replay.on_device(config, spec_of(config), seed=0, device="cpu")
         return
     host: Host = request.getfixturevalue("shared_host")
     started: list[str] = []
 
     def make(config: ReplayConfig) -> Replay:
         started.append(host.serve(config, tmp_path))
-        return replay.connect(started[-1], config, SPEC, run_id=RUN, patience=10)
+        return replay.connect(started[-1], config, spec_of(config), run_id=RUN, patience=10)
 
     yield make
     for _ in started:

@@ -18,7 +18,7 @@ from replay import EnvSpec, MemoryReplay, ReplayConfig, ReplayCorrupt, Sample, S
 from replay.config import min_windows
 from replay.memory_file import FILE, restore, save
 from replay.schema import memory_needed
-from tests.replay.testkit import ROOT, SPEC, frame_numbers, game, play, to_numpy
+from tests.replay.testkit import ROOT, SPEC, frame_numbers, game, play, prev_of, spec_of, to_numpy
 
 CONFIG = ReplayConfig(capacity=400, length=8, stride=4, batch=5, prefill=40, replay_ratio=50)
 T = CONFIG.length
@@ -224,6 +224,23 @@ def test_saved_file_is_the_same(tmp_path: Path) -> None:
     save(memory, tmp_path / "memory")
     save(other, tmp_path / "device")
     assert (tmp_path / "memory" / FILE).read_bytes() == (tmp_path / "device" / FILE).read_bytes()
+
+
+def test_stored_states_are_the_same_in_either_backend_and_in_the_file(tmp_path: Path) -> None:
+    config = replace(CONFIG, stored_state=True)
+    spec = spec_of(config)
+    memory = replay.in_memory(config, spec, seed=3)
+    other, again = (replay.on_device(config, spec, seed=3, device="cpu") for _ in range(2))
+    for each in (memory, other):
+        play(each.writer(), [101, 60, 9, 300], states=True)
+    assert_same_draws(memory, other)
+    save(memory, tmp_path)
+    restore(again, tmp_path)
+    assert_same_draws(memory, again)
+    data = to_numpy(again.draw(50)).sequences
+    np.testing.assert_array_equal(data.prev_h, prev_of(frame_numbers(data.obs)).prev_h)
+    with pytest.raises(UserError, match=r"another length or game \(or state\)"):
+        restore(in_memory(), tmp_path)
 
 
 def test_file_larger_than_the_ring_keeps_the_newest(tmp_path: Path) -> None:

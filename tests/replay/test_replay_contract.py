@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from replay import Replay, ReplayConfig, ReplayTimeout, Sample, Sequences
+from replay import PrevState, Replay, ReplayConfig, ReplayTimeout, Sample, Sequences
 from replay.config import error_buffer, max_windows, min_windows, samples_per_insert
-from tests.replay.testkit import Background, frame_numbers, game, play, to_numpy
+from replay.experience import NO_STATE
+from tests.replay.testkit import Background, frame_numbers, game, play, prev_of, to_numpy
 
 T = 8
 MakeReplay = Callable[[ReplayConfig], Replay]
@@ -63,9 +65,41 @@ def test_windows_are_pieces_of_games(make_replay: MakeReplay) -> None:
     assert set(numbers.ravel().tolist()) == expected, "every record of a long enough game, its terminal too, no other"
 
 
-def test_types_and_shapes(make_replay: MakeReplay) -> None:
-    replay = make_replay(plenty(22))
-    play(replay.writer(), [90])
+def test_windows_bring_the_states_stored_with_their_records_and_begin_as_they_did(make_replay: MakeReplay) -> None:
+    replay = make_replay(replace(plenty(41), stored_state=True))
+    starts = play(replay.writer(), [9, 30, 62, 68], states=True)
+    data, _ = draw(replay, 60)
+    numbers = frame_numbers(data.obs)  # [B, T]
+    expected = prev_of(numbers)
+    np.testing.assert_array_equal(data.prev_h, expected.prev_h)
+    np.testing.assert_array_equal(data.prev_z, expected.prev_z)
+    np.testing.assert_array_equal(data.is_first, np.isin(numbers, starts))  # the truth, also of a window's first record
+    assert 0 < data.is_first[:, 0].mean() < 0.5
+
+
+@pytest.mark.parametrize(
+    ("stored", "prev", "message"),
+    [
+        (True, NO_STATE, r"prev_h must be float16 \[3\], got float16 \[0\]"),
+        (True, prev_of(np.zeros(2, int)), "prev_h must be"),
+        (True, prev_of(np.array(1))._replace(prev_h=np.zeros(3, np.float32)), r"prev_h must be float16 .* got float32"),
+        (True, prev_of(np.array(1))._replace(prev_z=np.zeros(2, np.int64)), "prev_z must be uint8"),
+        (False, prev_of(np.array(1)), r"prev_h must be float16 \[0\], got float16 \[3\]"),
+    ],
+)
+def test_a_state_that_does_not_fit_is_refused(
+    make_replay: MakeReplay, stored: bool, prev: PrevState, message: str
+) -> None:
+    writer = make_replay(replace(plenty(10), stored_state=stored)).writer()
+    step, _ = next(game(0, 10))
+    with pytest.raises(ValueError, match=message):
+        writer.append(step, is_last=False, policy_version=0, prev=prev)
+
+
+@pytest.mark.parametrize("stored", [False, True])
+def test_types_and_shapes(make_replay: MakeReplay, stored: bool) -> None:
+    replay = make_replay(replace(plenty(22), stored_state=stored))
+    play(replay.writer(), [90], states=stored)
     data, version = draw(replay, 1)
     types = {name: (str(array.dtype), array.shape) for name, array in data._asdict().items()}
     assert types == {
@@ -74,6 +108,8 @@ def test_types_and_shapes(make_replay: MakeReplay) -> None:
         "reward": ("float32", (10, T)),
         "is_first": ("bool", (10, T)),
         "is_terminal": ("bool", (10, T)),
+        "prev_h": ("float16", (10, T, 3 if stored else 0)),
+        "prev_z": ("uint8", (10, T, 2 if stored else 0)),
     }
     assert (version.dtype, version.shape) == (np.dtype(np.int64), (10,))
     assert all(array.flags.writeable for array in data)

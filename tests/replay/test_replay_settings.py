@@ -11,7 +11,7 @@ import pytest
 
 from replay.config import ReplayConfig, UserError, check_config, error_buffer, samples_per_insert
 from replay.experience import EnvSpec, WindowCutter
-from replay.schema import bytes_per_step, check_memory, memory_needed, table_name
+from replay.schema import bytes_per_step, check_memory, memory_needed, record_dtype, table_name
 from replay.stream import Stream
 from tests.replay.testkit import ROOT
 
@@ -98,6 +98,17 @@ def test_table_name_follows_the_shape_of_windows() -> None:
     }
     assert len(names) == 3
     assert table_name(replace(config, capacity=7, batch=3), BREAKOUT) in names
+    assert table_name(config, BREAKOUT._replace(state=(256, 16))) not in names
+
+
+def test_without_states_a_record_is_what_it_was_before_there_were_any() -> None:
+    """So that replays saved then are still found."""
+    assert table_name(ReplayConfig(), BREAKOUT) == "seq_55bd1df7691e"
+    assert record_dtype(BREAKOUT).itemsize == 4096 + 4 + 4 + 1 + 1 + 8
+
+
+def test_a_state_of_preset_cpu_is_528_bytes() -> None:
+    assert record_dtype(BREAKOUT._replace(state=(256, 16))).itemsize - record_dtype(BREAKOUT).itemsize == 2 * 256 + 16
 
 
 def test_without_reverb_there_is_one_clear_line() -> None:

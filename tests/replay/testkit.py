@@ -18,11 +18,17 @@ from typing import Any
 import numpy as np
 
 import replay
-from replay import EnvSpec, ReplayConfig, Sample, Sequences, Step, Writer
+from replay import EnvSpec, PrevState, ReplayConfig, Sample, Sequences, Step, Writer
+from replay.experience import NO_STATE
 
 ROOT = Path(__file__).resolve().parents[2]
 SPEC = EnvSpec(obs_shape=(4, 4, 1), num_actions=7)
 RUN = "test-run"
+
+
+def spec_of(config: ReplayConfig) -> EnvSpec:
+    """With the player's state where that is stored."""
+    return SPEC._replace(state=(3, 2)) if config.stored_state else SPEC
 
 
 def frame(number: int) -> np.ndarray:
@@ -57,13 +63,20 @@ def game(start: int, length: int, terminal: bool = True) -> Iterator[tuple[Step,
         )
 
 
-def play(writer: Writer, lengths: list[int], start: int = 0) -> list[int]:
+def prev_of(numbers: np.ndarray) -> PrevState:
+    """Fields [..., 3] and [..., 2]: the state before the records of these frame numbers, told by them."""
+    h = np.stack([numbers % 1000, numbers // 1000 % 1000, -numbers % 7], -1)
+    return PrevState(h.astype(np.float16), np.stack([numbers % 251, 255 - numbers % 2], -1).astype(np.uint8))
+
+
+def play(writer: Writer, lengths: list[int], start: int = 0, *, states: bool = False) -> list[int]:
     """Plays games of these lengths; returns the frame numbers with which they begin. Version = number // 10."""
     starts = []
     for length in lengths:
         starts.append(start)
         for number, (step, is_last) in enumerate(game(start, length), start):
-            writer.append(step, is_last=is_last, policy_version=number // 10)
+            prev = prev_of(np.array(number)) if states else NO_STATE
+            writer.append(step, is_last=is_last, policy_version=number // 10, prev=prev)
         start += length
     writer.flush()
     return starts
@@ -119,7 +132,8 @@ def _serve() -> None:
             value = None
             if command == "serve":
                 config = ReplayConfig(**args[0])
-                servers.append(replay.serve(config, SPEC, directory=Path(args[1]), run_id=args[2], host="localhost"))
+                spec = spec_of(config)
+                servers.append(replay.serve(config, spec, directory=Path(args[1]), run_id=args[2], host="localhost"))
                 value = servers[-1].address
             elif command == "checkpoint":
                 servers[-1].checkpoint()
