@@ -47,7 +47,6 @@ def play(
     epsilon: np.ndarray | None = None,
     states: bool = False,
     rng: np.random.Generator,
-    device: torch.device | str = "cpu",
 ) -> Iterator[Tick]:
     """Plays E games for ever.
 
@@ -63,7 +62,8 @@ def play(
     after the next one on. Games in other processes play while it works. With the policy on a GPU it is the other way
     round: first the consumer gives the GPU its work, which goes on while the games play and is not waited for.
     """
-    on_gpu = torch.device(device).type == "cuda"
+    device = next(agent.parameters()).device
+    on_gpu = device.type == "cuda"
     state = agent.initial(games.num)
     prev = keep(state, states=states)
     arrived = games.reset()

@@ -165,7 +165,7 @@ def whole_actor(config: Config, device: torch.device, *, seconds: float) -> floa
     memory = in_memory(config.replay, with_state(games.spec, config), seed=0)
     writers = [memory.writer() for _ in range(games.num)]
     rng, states = np.random.default_rng(0), config.replay.stored_state
-    ticks = play(games, agent, refresh=lambda: 0, states=states, rng=rng, device=device)
+    ticks = play(games, agent, refresh=lambda: 0, states=states, rng=rng)
 
     def play_10() -> None:
         for _ in range(10):

@@ -126,9 +126,10 @@ def seed() -> Config:
 
     His is what stands here: games and pictures, his five actors as five games that act at random by their epsilon,
     reward at most 1, latents, heads, gamma, windows of 20 steps that begin with the player's state of then, no weight
-    decay, and PPO on dreams of 8 steps with lambda 1. All else is official: the GRU with its layer norm, convolutions and initialisation, shrinking by area,
-    pixels on -0.5 ... 0.5, windows that overlap, the survival weight of what is imagined, clipped gradients, and the replay ratio (his actors and learner did not wait for each other). He divided the model's
-    loss by 20, which to Adam is an epsilon of 2e-3: we do not.
+    decay, and PPO on dreams of 8 steps with lambda 1. All else is official: the GRU with its layer norm, convolutions
+    and initialisation, shrinking by area, pixels on -0.5 ... 0.5, windows that overlap, the survival weight of what is
+    imagined, clipped gradients, and the replay ratio (his actors and learner did not wait for each other). He divided
+    the model's loss by 20, which to Adam is an epsilon of 2e-3: we do not.
     """
     return Config(
         env=EnvConfig(  # BreakoutDeterministic-v4

@@ -103,7 +103,7 @@ def full_games(agent: Agent, env: EnvConfig, *, slots: int, seed: int, sample: b
     """The agent's games for ever, with its weights as they are. Draws from torch's global generators: see `seeded`."""
     with closing(make_games(as_played(env), slots, seed)) as games:
         rng = np.random.default_rng(seed)
-        yield from play(games, agent, refresh=lambda: 0, sample=sample, rng=rng, device=device_of(agent))
+        yield from play(games, agent, refresh=lambda: 0, sample=sample, rng=rng)
 
 
 def random_games(env: EnvConfig, *, slots: int, seed: int) -> Iterator[Tick]:

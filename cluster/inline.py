@@ -69,7 +69,6 @@ class InlineRun:
             epsilon=epsilons(self.config.actor),
             states=self.config.replay.stored_state,
             rng=self.rng,
-            device=self.device,
         )
         why = ""
         try:

@@ -81,7 +81,7 @@ def play_windows(agent: Agent, env: EnvConfig, *, windows: int, seed: int) -> Ba
     """Batch [CONTEXT + AHEAD, windows] on the agent's device, none of which crosses a game."""
     device = device_of(agent)
     with closing(make_games(env, GAMES, seed)) as games:
-        ticks = play(games, agent, refresh=lambda: 0, rng=np.random.default_rng(seed), device=device)
+        ticks = play(games, agent, refresh=lambda: 0, rng=np.random.default_rng(seed))
         cut = islice(cut_windows(ticks), windows)
         fields = [np.stack(field, axis=1) for field in zip(*cut, strict=True)]
     batch = Batch(*(torch.as_tensor(field, device=device) for field in fields))

@@ -1,4 +1,4 @@
-"""Draws the curves of runs: `python docs/results/plot.py OUT.png RUN [RUN ...]`; needs matplotlib, which nothing else does.
+"""Draws the curves of runs: `python docs/results/plot.py OUT.png RUN [RUN ...]`; needs matplotlib.
 
 RUN is a run directory, or a .jsonl file kept from one.
 """
