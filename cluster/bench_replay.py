@@ -126,7 +126,7 @@ def record(spec: EnvSpec) -> list[list[tuple[Step, PrevState, bool]]]:
     """
     deter, stoch = spec.state
     height, _, channels = spec.obs_shape
-    env = dataclasses.replace(breakout(), size=height, grayscale=channels == 1)
+    env = dataclasses.replace(breakout(), size=height, shrink="area", grayscale=channels == 1)
     games, rng = make_games(env, 1, seed=0), np.random.default_rng(0)
     arrived = games.reset()
     recorded: list[list[tuple[Step, PrevState, bool]]] = [[]]
