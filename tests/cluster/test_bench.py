@@ -41,6 +41,7 @@ def config() -> Config:
     small = cpu()
     return replace(
         small,
+        env=replace(small.env, size=64, shrink="area"),
         model=MODEL,
         behavior=BEHAVIOR,
         actor=replace(small.actor, games=2),
