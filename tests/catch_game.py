@@ -1,0 +1,86 @@
+"""Catch: a game small enough to be learned in minutes, so that a test can show that the whole system learns.
+
+    column   0 1 2 3 4 5 6 7      A ball appears in a random column of the top row and falls a row per step, drifting
+    row 0        o                -1, 0 or 1 columns per step; walls reflect it. When it has reached the lowest row it
+        1          o              has landed: +1 if the paddle is exactly below. The next step shows the next ball.
+       ...           o
+        9              o          One picture does not show the drift: who has no memory must guess the last column.
+    paddle             =          A step too much or too little misses: who mistakes when an action acts, misses too.
+
+Importing this module registers Toy/Catch-v0.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+
+STAY, LEFT, RIGHT = range(3)
+SIZE, COLUMNS, ROWS = 64, 8, 10
+WIDTH, HEIGHT = SIZE // COLUMNS, 6  # pixels of a cell; what is left below the rows shows the paddle
+BALLS = 10  # of a game
+# Nine falls bring a ball down. The drift shows after the first, and no column is further away than seven steps.
+BEST_SCORE = float(BALLS)
+STEPS = BALLS * ROWS - 1  # of a game: every ball is seen in ten pictures, the first of which is the reset's
+
+
+class Catch(gymnasium.Env):
+    """Picture uint8 [64, 64, 1]; actions stay, left, right; the score is the number of balls caught."""
+
+    observation_space = spaces.Box(0, 255, (SIZE, SIZE, 1), np.uint8)
+    action_space = spaces.Discrete(3)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict]:
+        """A new game: the paddle anywhere, the first ball at the top."""
+        super().reset(seed=seed)
+        self.landed = 0
+        self.paddle = int(self.np_random.integers(COLUMNS))
+        self._drop()
+        return self._picture(), {}
+
+    def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict]:
+        """The paddle moves, then the ball."""
+        assert self.action_space.contains(action), action
+        self.paddle = int(np.clip(self.paddle + (action == RIGHT) - (action == LEFT), 0, COLUMNS - 1))
+        reward = 0.0
+        if self.row == ROWS - 1:
+            self._drop()
+        else:
+            self.row += 1
+            self.column, self.drift = fall(self.column, self.drift)
+            if self.row == ROWS - 1:
+                self.landed += 1
+                reward = float(self.column == self.paddle)
+        return self._picture(), reward, self.landed == BALLS, False, {}
+
+    def landing(self) -> int:
+        """The column where the ball will land. A perfect player knows it, the picture alone does not show it."""
+        column, drift = self.column, self.drift
+        for _ in range(ROWS - 1 - self.row):
+            column, drift = fall(column, drift)
+        return column
+
+    def _drop(self) -> None:
+        self.row, self.column = 0, int(self.np_random.integers(COLUMNS))
+        self.drift = int(self.np_random.integers(-1, 2))
+
+    def _picture(self) -> np.ndarray:
+        picture = np.zeros((SIZE, SIZE, 1), np.uint8)
+        x, y = self.column * WIDTH, self.row * HEIGHT
+        picture[y : y + HEIGHT, x + 1 : x + WIDTH - 1] = 255
+        x = self.paddle * WIDTH
+        picture[ROWS * HEIGHT :, x : x + WIDTH] = 255
+        return picture
+
+
+def fall(column: int, drift: int) -> tuple[int, int]:
+    """Column and drift after one row; at a wall the ball turns round."""
+    if not 0 <= column + drift < COLUMNS:
+        drift = -drift
+    return column + drift, drift
+
+
+gymnasium.register("Toy/Catch-v0", Catch)

@@ -1,0 +1,104 @@
+"""Catch is what the tests of learning take it for: fully seeded, and with known best and random scores."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import gymnasium
+import numpy as np
+from gymnasium.utils.env_checker import check_env
+
+from tests.catch_game import BEST_SCORE, COLUMNS, LEFT, RIGHT, ROWS, STAY, STEPS, Catch, fall
+
+Policy = Callable[[Catch], int]
+
+
+def perfect(game: Catch) -> int:
+    """Walks below the ball's landing place; during the first fall it does not know the drift and stays."""
+    if game.row == 0:
+        return STAY
+    return towards(game.paddle, game.landing())
+
+
+def follower(game: Catch) -> int:
+    """Stays below the ball: all that can be done without memory."""
+    return towards(game.paddle, game.column)
+
+
+def towards(paddle: int, column: int) -> int:
+    return STAY if paddle == column else LEFT if paddle > column else RIGHT
+
+
+def scores(policy: Policy, games: int, seed: int = 0) -> list[float]:
+    game = Catch()
+    found = []
+    for n in range(games):
+        game.reset(seed=seed if n == 0 else None)
+        score, over = 0.0, False
+        while not over:
+            _, reward, over, _, _ = game.step(policy(game))
+            score += reward
+        found.append(score)
+    return found
+
+
+def random_policy(seed: int) -> Policy:
+    rng = np.random.default_rng(seed)
+    return lambda game: int(rng.integers(3))
+
+
+def test_it_is_a_gymnasium_game() -> None:
+    check_env(gymnasium.make("Toy/Catch-v0").unwrapped, skip_render_check=True)
+
+
+def test_a_perfect_player_who_sees_only_the_past_catches_every_ball() -> None:
+    assert scores(perfect, 200) == [BEST_SCORE] * 200
+
+
+def test_a_random_player_catches_one_ball_in_eight() -> None:
+    # The ball's column is independent of the paddle's and nearly uniform: a standard error of 10 * 0.33 / sqrt(4000).
+    assert abs(np.mean(scores(random_policy(0), 400)) - BEST_SCORE / COLUMNS) < 0.2
+
+
+def test_without_memory_most_balls_are_missed() -> None:
+    """The ball's last drift carries it away from a paddle that follows it."""
+    assert np.mean(scores(follower, 200)) < 0.6 * BEST_SCORE
+
+
+def test_a_step_too_much_misses_every_ball() -> None:
+    """So that who mistakes when an action acts can be seen from the score."""
+
+    def late(game: Catch) -> int:
+        return RIGHT if game.row == ROWS - 2 and game.paddle < COLUMNS - 1 else perfect(game)
+
+    assert np.mean(scores(late, 100)) < 0.25 * BEST_SCORE
+
+
+def test_one_seed_gives_one_game() -> None:
+    def pictures(seed: int) -> list[np.ndarray]:
+        game = Catch()
+        seen = [game.reset(seed=seed)[0]]
+        return seen + [game.step(action)[0] for action in [LEFT, RIGHT, RIGHT] * 33]
+
+    first, again, other = pictures(1), pictures(1), pictures(2)
+    assert len(first) == STEPS + 1
+    assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
+    assert not all(np.array_equal(a, b) for a, b in zip(first, other, strict=True))
+
+
+def test_the_picture_shows_ball_and_paddle_and_not_the_drift() -> None:
+    game = Catch()
+    game.reset(seed=0)
+    shown = set()
+    for drift in (-1, 0, 1):
+        game.drift = drift
+        shown.add(game._picture().tobytes())
+    assert len(shown) == 1
+    picture = game._picture()[:, :, 0]
+    assert {tuple(row) for row in np.argwhere(picture)} != set()
+    assert picture[-1].nonzero()[0].tolist() == list(range(8 * game.paddle, 8 * game.paddle + 8))
+    assert picture[0].nonzero()[0].tolist() == list(range(8 * game.column + 1, 8 * game.column + 7))
+
+
+def test_a_ball_turns_round_at_the_walls() -> None:
+    assert fall(0, -1) == (1, 1) and fall(COLUMNS - 1, 1) == (COLUMNS - 2, -1) and fall(3, 0) == (3, 0)
