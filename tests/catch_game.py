@@ -1,11 +1,12 @@
 """Catch: a game small enough to be learned in minutes, so that a test can show that the whole system learns.
 
-    column   0 1 2 3 4 5 6 7      A ball appears in a random column of the top row and falls a row per step, drifting
-    row 0        o                -1, 0 or 1 columns per step; walls reflect it. When it has reached the lowest row it
-        1          o              has landed: +1 if the paddle is exactly below. The next step shows the next ball.
-       ...           o
-        9              o          One picture does not show the drift: who has no memory must guess the last column.
-    paddle             =          A step too much or too little misses: who mistakes when an action acts, misses too.
+    column   0 1 2 3 4      A ball appears in a random column of the top row and falls a row per step while the wind of
+    row 0      o            this game takes it -1, 0 or 1 columns along; walls reflect it. When it reaches the lowest
+        1        o          row it has landed: +1 if the paddle is exactly below. The next step shows the next ball.
+       ...
+        6        o          A step too much or too little misses: who mistakes when an action acts, misses.
+    paddle       =          A picture does not show the wind: who has no memory must guess the last column, and who
+                            does not forget the last game has a false one.
 
 Importing this module registers Toy/Catch-v0.
 """
@@ -19,12 +20,12 @@ import numpy as np
 from gymnasium import spaces
 
 STAY, LEFT, RIGHT = range(3)
-SIZE, COLUMNS, ROWS = 64, 8, 10
-WIDTH, HEIGHT = SIZE // COLUMNS, 6  # pixels of a cell; what is left below the rows shows the paddle
+SIZE, COLUMNS, ROWS = 64, 5, 7
+WIDTH, HEIGHT = 12, 8  # pixels of ball and paddle; large, so that they weigh in the loss of a picture
 BALLS = 10  # of a game
-# Nine falls bring a ball down. The drift shows after the first, and no column is further away than seven steps.
+# Six falls bring a ball down. The wind shows after the first, and no column is further away than four steps.
 BEST_SCORE = float(BALLS)
-STEPS = BALLS * ROWS - 1  # of a game: every ball is seen in ten pictures, the first of which is the reset's
+STEPS = BALLS * ROWS - 1  # of a game: every ball is seen in seven pictures, the first of which is the reset's
 
 
 class Catch(gymnasium.Env):
@@ -34,9 +35,10 @@ class Catch(gymnasium.Env):
     action_space = spaces.Discrete(3)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict]:
-        """A new game: the paddle anywhere, the first ball at the top."""
+        """A new game: another wind, the paddle anywhere, the first ball at the top."""
         super().reset(seed=seed)
         self.landed = 0
+        self.wind = int(self.np_random.integers(-1, 2))
         self.paddle = int(self.np_random.integers(COLUMNS))
         self._drop()
         return self._picture(), {}
@@ -57,7 +59,7 @@ class Catch(gymnasium.Env):
         return self._picture(), reward, self.landed == BALLS, False, {}
 
     def landing(self) -> int:
-        """The column where the ball will land. A perfect player knows it, the picture alone does not show it."""
+        """The column where the ball will land. A perfect player knows it, a picture alone does not show it."""
         column, drift = self.column, self.drift
         for _ in range(ROWS - 1 - self.row):
             column, drift = fall(column, drift)
@@ -65,14 +67,13 @@ class Catch(gymnasium.Env):
 
     def _drop(self) -> None:
         self.row, self.column = 0, int(self.np_random.integers(COLUMNS))
-        self.drift = int(self.np_random.integers(-1, 2))
+        self.drift = self.wind
 
     def _picture(self) -> np.ndarray:
         picture = np.zeros((SIZE, SIZE, 1), np.uint8)
-        x, y = self.column * WIDTH, self.row * HEIGHT
-        picture[y : y + HEIGHT, x + 1 : x + WIDTH - 1] = 255
-        x = self.paddle * WIDTH
-        picture[ROWS * HEIGHT :, x : x + WIDTH] = 255
+        for column, row in ((self.column, self.row), (self.paddle, ROWS)):
+            x, y = column * WIDTH, row * HEIGHT
+            picture[y : y + HEIGHT, x : x + WIDTH] = 255
         return picture
 
 
