@@ -6,8 +6,11 @@ import difflib
 import importlib
 import re
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 from replay.config import UserError
+
+Perturbation = Literal["none", "background", "brightness", "noop"]
 
 
 @dataclass(frozen=True)
@@ -24,10 +27,12 @@ class EnvConfig:
     max_pool: bool = True  # pixelwise maximum of the last two frames, else the last frame; dreamerv2 envs.py
     full_action_set: bool = False  # 18 actions instead of the game's own; dreamerv2 envs.py all_actions
     crop: tuple[int, int, int, int] = (0, 0, 0, 0)  # screen pixels cut away: top, bottom, left, right; ours
+    shrink: str = "area"  # a pixel becomes the mean (area) or the maximum (max) of its screen pixels; ours
     contrast: float = 1.0  # gray levels are multiplied by it, then clipped at 255; the seed used 1.8
     life_loss: bool = False  # a lost life counts as terminal for the discount target, without a reset; the seed's
     auto_fire: bool = False  # FIRE is pressed for the player at a game's start and after a lost life; ours
     time_limit: int = 27_000  # policy steps after which a game is cut off (not a terminal); dreamerv2 configs.yaml
+    perturb: str = "none"  # none, background, brightness or noop: for evaluation, never for training; ours
 
 
 @dataclass(frozen=True)
@@ -42,14 +47,17 @@ class ActorConfig:
 
 def check_numbers(config: EnvConfig) -> None:
     """Raises a UserError for a setting that is wrong whatever the game."""
+    choices = get_args(Perturbation)
     rules = [
         (config.size > 0, f"env.size must be at least 1 pixel, not {config.size}"),
         (config.frame_skip > 0, f"env.frame_skip must be at least 1, not {config.frame_skip}"),
         (0 <= config.sticky <= 1, f"env.sticky is a probability, 0 to 1, not {config.sticky}"),
         (config.noop_max >= 0, f"env.noop_max must be 0 or more, not {config.noop_max}"),
         (min(config.crop) >= 0, f"env.crop must be four numbers of pixels, 0 or more, not {config.crop}"),
+        (config.shrink in ("area", "max"), f"env.shrink must be area or max, not {config.shrink!r}"),
         (config.contrast > 0, f"env.contrast must be positive, not {config.contrast}"),
         (config.time_limit > 0, f"env.time_limit must be at least 1 policy step, not {config.time_limit}"),
+        (config.perturb in choices, f"env.perturb must be one of {', '.join(choices)}, not {config.perturb}"),
     ]
     for holds, message in rules:
         if not holds:
@@ -60,6 +68,12 @@ def check_crop(shape: tuple[int, ...], config: EnvConfig) -> None:
     top, bottom, left, right = config.crop
     if top + bottom >= shape[0] or left + right >= shape[1]:
         raise UserError(f"env.crop {config.crop} leaves nothing of the {shape[0]}x{shape[1]} screen: cut away less")
+    high, wide = shape[0] - top - bottom, shape[1] - left - right
+    if config.shrink == "max" and (high % config.size or wide % config.size):
+        raise UserError(
+            f"env.shrink max needs whole blocks: env.size {config.size} must divide the {high}x{wide} pixels that "
+            "env.crop leaves"
+        )
 
 
 def import_games(config: EnvConfig) -> None:

@@ -10,15 +10,20 @@ from dataclasses import replace
 from pathlib import Path
 
 import ale_py  # its import registers the ALE/... ids
-import cv2
 import gymnasium
 import numpy as np
 from ale_py import roms
 
 from actors.config import EnvConfig, check_crop, check_numbers, import_games, near_names
 from actors.interface import Arrived
+from actors.screen import as_screen, level_table, one_thread, shrink
 from replay.config import UserError
 from replay.experience import EnvSpec, Step
+
+# What the perturbation noop does. Of a wait before the serve Breakout keeps only its length modulo 4: training has seen
+# these four starts, and a longer wait adds none. So the hand slips as well.
+LONGER_NOOPS = 90  # a game starts with noop_max + 1 ... noop_max + LONGER_NOOPS no-ops
+SLIP = 0.1  # probability that a policy step is played as a no-op; like a sticky action, the record does not say so
 
 _ATARI = ("ale_py.env:AtariEnv", "ale_py:AtariEnv", ale_py.AtariEnv)
 _OLD_NAME = re.compile(r"(?P<game>\w+?)(?P<kind>Deterministic|NoFrameskip)?-v(?P<version>[04])")
@@ -102,11 +107,13 @@ class Games:
         check_crop(games[0].screen_shape, config)
         if config.auto_fire and "FIRE" not in games[0].names:
             raise UserError(f"{config.id} has no action FIRE: set env.auto_fire to false")
+        if config.perturb == "noop" and "NOOP" not in games[0].names:
+            raise UserError(f"{config.id} has no action NOOP: choose another env.perturb")
         channels = 1 if config.grayscale else 3
         self.spec = EnvSpec((config.size, config.size, channels), len(games[0].names))
         shape = games[0].screen_shape if config.grayscale else (*games[0].screen_shape, 3)
         self._screen, self._before = np.zeros(shape, np.uint8), np.zeros(shape, np.uint8)  # for each game in turn
-        self._table = contrast_table(config.contrast)
+        self._table = level_table(config)
         self._ended = np.ones(self.num, bool)  # [E] the previous record was a last one
         self._lives = [0] * self.num
         self._serve = [False] * self.num  # the ball must be served before anything can happen
@@ -140,7 +147,7 @@ class Games:
                 self._start(e)
                 self._steps[e] = 0
             else:
-                reward[e], over, cut = self._play(game, int(actions[e]))
+                reward[e], over, cut = self._play(game, self._slip(e, int(actions[e])))
                 self._steps[e] += 1
                 is_last[e] = over or cut or self._steps[e] >= self._config.time_limit
                 is_terminal[e] = over or (self._config.life_loss and game.lives() < self._lives[e])
@@ -159,14 +166,21 @@ class Games:
 
     def _start(self, e: int) -> None:
         """Resets game e and lets 1..noop_max no-ops pass, so that games do not all begin alike."""
-        game, most = self.games[e], self._config.noop_max
+        game, least, most = self.games[e], 1, self._config.noop_max
+        if self._config.perturb == "noop":
+            least, most = most + 1, most + LONGER_NOOPS
         game.start()
         if most > 0 and "NOOP" in game.names:
-            for _ in range(self._rngs[e].integers(1, most + 1)):
+            for _ in range(self._rngs[e].integers(least, most + 1)):
                 _, over, cut = game.frame(game.names.index("NOOP"))
                 if over or cut:
                     game.start()
         game.look(self._screen)
+
+    def _slip(self, e: int, action: int) -> int:
+        """The action that game e is played with: under the perturbation noop now and then a no-op."""
+        slips = self._config.perturb == "noop" and self._rngs[e].random() < SLIP
+        return self.games[e].names.index("NOOP") if slips else action
 
     def _play(self, game: AtariGame | PictureGame, action: int) -> tuple[float, bool, bool]:
         """One policy step -> sum of the rewards, true end, end by a limit of the game's own."""
@@ -187,36 +201,6 @@ class Games:
     def close(self) -> None:
         for game in self.games:
             game.close()
-
-
-# --- From a screen to an observation: (maximum of two frames) -> crop -> contrast -> area resize ---
-
-
-def as_screen(picture: np.ndarray, grayscale: bool) -> np.ndarray:
-    """uint8 [H, W], [H, W, 1] or [H, W, 3] -> uint8 [H, W] if grayscale, else [H, W, 3]."""
-    if picture.ndim == 3 and picture.shape[2] == 1:
-        picture = picture[:, :, 0]
-    if grayscale:
-        return picture if picture.ndim == 2 else cv2.cvtColor(np.ascontiguousarray(picture), cv2.COLOR_RGB2GRAY)
-    return picture if picture.ndim == 3 else np.stack([picture] * 3, axis=2)
-
-
-def contrast_table(contrast: float) -> np.ndarray:
-    """uint8 [256]: the new value of every gray level. Clipped before it becomes uint8, which would overflow."""
-    return np.clip(np.rint(np.arange(256) * contrast), 0, 255).astype(np.uint8)
-
-
-def shrink(screen: np.ndarray, config: EnvConfig, table: np.ndarray) -> np.ndarray:
-    """screen: uint8 [H, W] or [H, W, 3], table: uint8 [256] -> uint8 [size, size, C]."""
-    top, bottom, left, right = config.crop
-    screen = screen[top : screen.shape[0] - bottom, left : screen.shape[1] - right]
-    if config.contrast != 1:
-        screen = cv2.LUT(screen, table)
-    if screen.shape[:2] != (config.size, config.size):
-        # The mean over the area keeps a ball of one pixel; other ways may step over it. Only shrinking has an area.
-        how = cv2.INTER_AREA if min(screen.shape[:2]) >= config.size else cv2.INTER_LINEAR
-        screen = cv2.resize(screen, (config.size, config.size), interpolation=how)
-    return screen.reshape(config.size, config.size, -1)
 
 
 # --- Making games, and plain words when that is impossible ---
@@ -246,7 +230,7 @@ def make_games(config: EnvConfig, num: int, seed: int, *, first: int = 0) -> Gam
     """Games first, first + 1, ... Game e has its own stream of chance, a function of (seed, e) alone."""
     config = resolve(config)
     check_numbers(config)
-    cv2.setNumThreads(0)  # several actors share the cores: OpenCV's own threads would fight for them
+    one_thread()
     chances = [np.random.SeedSequence([seed, e]) for e in range(first, first + num)]
     seeds = [int(chance.generate_state(1)[0]) >> 1 for chance in chances]  # the emulator takes 31 bits
     games = [open_game(config, number) for number in seeds]

@@ -173,7 +173,7 @@ def evaluate(arguments: list[str]) -> int:
     if options.episodes < 1:
         raise UserError(f"--episodes must be at least 1, not {options.episodes}")
     loaded = run_dir.load(options.run, path=options.checkpoint, device=options.device)
-    env = replace(resolve(loaded.config.env), time_limit=EVALUATION_STEPS)
+    env = replace(resolve(loaded.config.env), time_limit=EVALUATION_STEPS, perturb=options.perturb)
     if options.sticky is not None:
         env = replace(env, sticky=options.sticky)
     console = Console(stderr=True)
@@ -194,12 +194,13 @@ def evaluate(arguments: list[str]) -> int:
         played,
         random,
         checkpoint={"update": found.update, "policy_step": found.policy_step},
-        frame_skip=env.frame_skip,
+        env=env,
     )
     if options.json:
         print(json.dumps(result))
         return 0
-    print(f"{found.path.name} (policy step {found.policy_step:,}), {options.episodes} games of {env.id}:")
+    print(f"{found.path.name} (policy step {found.policy_step:,}), {options.episodes} games of {env.id}")
+    print(f"  perturb {env.perturb}, sticky {env.sticky:g}")
     print(f"  score  {result['mean']:.2f} +- {result['std']:.2f}  (min {result['min']:g}, max {result['max']:g})")
     print(f"  random {result['random']['mean']:.2f} +- {result['random']['std']:.2f}")
     return 0

@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from actors.config import ActorConfig, EnvConfig
 from dreamer.config import BehaviorConfig, ModelConfig
-from dreamer.nets import IMAGE_SIZE
+from dreamer.pictures import VALID_SIZE, can_halve
 from learner.config import TrainConfig
 from replay.config import ReplayConfig, UserError, check_config
 
@@ -69,21 +69,42 @@ def fast() -> Config:
 def cpu() -> Config:
     """Two cores: a small net on clear pictures, many fresh frames per update."""
     return Config(
-        env=breakout(),
+        env=replace(breakout(), size=40, shrink="max"),
         actor=ActorConfig(games=8),
         replay=ReplayConfig(capacity=500_000, length=16, stride=8, batch=8, prefill=4_000, replay_ratio=8.0),
         model=ModelConfig(
+            cnn="same",
             cnn_depth=16,
             deter=256,
             hidden=200,
             stoch=16,
             classes=16,
+            norm=True,
+            unimix=0.01,
             head_layers=2,
             head_units=200,
+            reward_bins=41,
+            motion_weight=9.0,
             gamma=0.99,
-            reward_scale=5.0,
+            # dreamerv3's 1.0 for the prior and 0.1 for the posterior, halved like its squared error of the pictures
+            kl_scale=0.55,
+            kl_balance=10 / 11,
+            free_nats=1.0,
+            free_each=True,
+            reward_scale=2.5,
         ),
-        behavior=BehaviorConfig(layers=2, units=200, horizon=10, entropy_scale=3e-3),
+        behavior=BehaviorConfig(
+            layers=2,
+            units=200,
+            horizon=10,
+            norm=True,
+            unimix=0.01,
+            value_bins=41,
+            return_scale=0.99,
+            slow_every=1,
+            slow_fraction=0.02,
+            entropy_scale=1e-3,
+        ),
         train=TrainConfig(model_lr=4e-4, actor_lr=1e-4, critic_lr=1e-4, device="cpu", threads=2),
     )
 
@@ -120,7 +141,15 @@ def check(config: Config) -> None:
     """Raises a UserError for numbers that cannot work together. The game itself is checked by actors.env.check_game."""
     check_config(config.replay)
     rules = [
-        (config.env.size == IMAGE_SIZE, f"env.size must be {IMAGE_SIZE}: the networks' strides fit no other size"),
+        (config.model.cnn in ("valid", "same"), f"model.cnn must be valid or same, not {config.model.cnn!r}"),
+        (
+            config.model.cnn != "valid" or config.env.size == VALID_SIZE,
+            f"env.size must be {VALID_SIZE} for model.cnn valid, not {config.env.size}: or take --model.cnn same",
+        ),
+        (
+            config.model.cnn != "same" or can_halve(config.env.size),
+            f"env.size {config.env.size} cannot be halved down to 4..7 pixels: take 40, 48, 56, 64, 80 or 96",
+        ),
         (
             config.replay.stride * 2 <= config.replay.length,
             "replay.stride must be at most half of replay.length, or the replay ratio cannot be held exactly",

@@ -68,7 +68,7 @@ def play_random(env: EnvConfig, *, episodes: int, seed: int) -> Evaluation:
 
 
 def summary(
-    evaluation: Evaluation, random: Evaluation, *, checkpoint: Mapping[str, int], frame_skip: int
+    evaluation: Evaluation, random: Evaluation, *, checkpoint: Mapping[str, int], env: EnvConfig
 ) -> dict[str, object]:
     """What `evaluate --json` prints. std is that of the games played (divided by their number): one game has 0."""
     scores = np.array(evaluation.scores)
@@ -79,7 +79,9 @@ def summary(
         "min": float(scores.min()),
         "max": float(scores.max()),
         "lengths": evaluation.lengths,
-        "frames": sum(evaluation.lengths) * frame_skip,
+        "frames": sum(evaluation.lengths) * env.frame_skip,
+        "perturb": env.perturb,
+        "sticky": env.sticky,
         "checkpoint": {"update": checkpoint["update"], "policy_step": checkpoint["policy_step"]},
         "random": {
             "mean": float(np.mean(random.scores)),
@@ -107,10 +109,10 @@ def full_games(agent: Agent, env: EnvConfig, *, slots: int, seed: int, sample: b
 def random_games(env: EnvConfig, *, slots: int, seed: int) -> Iterator[Tick]:
     """Random games for ever: `play` without weights (version -1). The agent that it asks for is a dummy of one unit."""
     with closing(make_games(as_played(env), slots, seed)) as games:
-        model = ModelConfig(cnn_depth=1, deter=1, hidden=1, stoch=1, classes=1, head_layers=0, head_units=1)
+        model = ModelConfig(cnn="same", cnn_depth=1, deter=1, hidden=1, stoch=1, classes=1, head_layers=0, head_units=1)
         shape = {"channels": games.spec.obs_shape[-1], "num_actions": games.spec.num_actions}
         with seeded(seed, torch.device("cpu")):
-            dummy = Agent(model, BehaviorConfig(layers=0, units=1), **shape)
+            dummy = Agent(model, BehaviorConfig(layers=0, units=1), size=8, **shape)
         yield from play(games, dummy, refresh=lambda: -1, rng=np.random.default_rng(seed))
 
 

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 import tyro
 
+from actors.config import Perturbation
 from cluster.config import Config, cpu, flat
 from replay.config import UserError
 
@@ -42,6 +43,7 @@ class EvaluateOptions:
     episodes: int = 10  # games
     seed: int = 0  # of the games and of the draws
     sticky: float | None = None  # probability of sticky actions; default: as in training
+    perturb: Perturbation = "none"  # another background or brightness, or no-ops where training had none
     action: Literal["sample", "mode"] = "sample"  # draw actions, or take the most probable one
     checkpoint: Path | None = None  # file; default: the newest
     device: Literal["cpu", "cuda"] = "cpu"  # where the agent runs

@@ -89,7 +89,8 @@ def change_config(run: Run, old: Config, new: Config) -> None:
 
 def make_agent(config: Config, spec: EnvSpec) -> Agent:
     """A new agent for games that look like `spec`."""
-    return Agent(config.model, config.behavior, channels=spec.obs_shape[-1], num_actions=spec.num_actions)
+    size, _, channels = spec.obs_shape
+    return Agent(config.model, config.behavior, size=size, channels=channels, num_actions=spec.num_actions)
 
 
 def env_spec(config: Config) -> EnvSpec:

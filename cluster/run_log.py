@@ -18,6 +18,7 @@ from cluster.config import Config
 from cluster.messages import ActorMessage, LearnerMessage, Message, Note
 from cluster.metrics import Metrics
 from cluster.run_dir import Run
+from dreamer.insight import RATIOS
 
 log = logging.getLogger("run")
 SCORES = 100  # games whose mean is "the score"
@@ -196,6 +197,8 @@ class _Interval:
 
     def row(self) -> dict[str, float]:
         seconds = max(self.seconds(), 1e-9)
+        means = {name: total / self.updates for name, total in self._sums.items() if self.updates}
+        parts = {part for ratio in RATIOS.values() for part in ratio}
         return {
             "updates_per_second": self.updates / seconds,
             "policy_steps_per_second": self.played / seconds,
@@ -203,7 +206,8 @@ class _Interval:
             "learner_wait": min(1.0, self.learner_wait / max(self.learner_seconds, 1e-9)),
             "actor_wait": min(1.0, self.actor_wait / max(self.actor_seconds, 1e-9)),
             "replay_steps": self.replay_steps,
-            **{name: total / self.updates for name, total in self._sums.items() if self.updates},
+            **{name: mean for name, mean in means.items() if name not in parts},
+            **{name: means[a] / means[b] for name, (a, b) in RATIOS.items() if means.get(b)},
         }
 
 

@@ -12,11 +12,13 @@ from dreamer.world_model import WorldModel
 
 
 class Agent(nn.Module):
-    """World model + behaviour for pictures of `channels` channels and `num_actions` actions."""
+    """World model + behaviour for pictures of size x size pixels, `channels` channels, and `num_actions` actions."""
 
-    def __init__(self, model: ModelConfig, behavior: BehaviorConfig, *, channels: int, num_actions: int) -> None:
+    def __init__(
+        self, model: ModelConfig, behavior: BehaviorConfig, *, size: int = 64, channels: int, num_actions: int
+    ) -> None:
         super().__init__()
-        self.world = WorldModel(model, channels=channels, num_actions=num_actions)
+        self.world = WorldModel(model, size=size, channels=channels, num_actions=num_actions)
         self.behavior = make_behavior(behavior, feat_size=self.world.feat_size, num_actions=num_actions)
 
     def initial(self, games: int) -> State:

@@ -11,6 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+MAX_SYMLOG = 8.0  # two-hot heads reach to e^8 - 1 = 2980; dreamerv3 has 20, whose far classes drown the near ones early
+MOVED = 0.05  # share of the gray scale by which a pixel must change to count as moved
+
 
 def gumbel_like(logits: Tensor) -> Tensor:
     """Standard Gumbel noise [...] : arg-max of (logits + noise) is a draw from softmax(logits).
@@ -40,6 +43,13 @@ def one_hot_mode(logits: Tensor) -> Tensor:
     return logits.new_zeros(logits.shape, dtype=torch.float32).scatter_(-1, logits.argmax(-1, keepdim=True), 1.0)
 
 
+def unimix(logits: Tensor, share: float) -> Tensor:
+    """Logits of (1 - share) * softmax(logits) + share * uniform: [..., C] -> [..., C]; no KL is infinite then."""
+    if share == 0:
+        return logits
+    return ((1 - share) * logits.softmax(-1) + share / logits.shape[-1]).log()
+
+
 def log_prob(logits: Tensor, one_hot: Tensor) -> Tensor:
     """Log-probability of a one-hot choice: [..., C], [..., C] -> [...]."""
     return (logits.float().log_softmax(-1) * one_hot.detach()).sum(-1)
@@ -57,19 +67,67 @@ def kl_divergence(*, post: Tensor, prior: Tensor) -> Tensor:
     return (log_q.exp() * (log_q - log_p)).sum((-2, -1))
 
 
-def kl_balancing(*, post: Tensor, prior: Tensor, balance: float, free_nats: float) -> Tensor:
+def kl_balancing(*, post: Tensor, prior: Tensor, balance: float, free_nats: float, free_each: bool = False) -> Tensor:
     """KL loss that trains the prior faster than it pulls the posterior (Algorithm 2): logits [T, B, S, C] -> scalar.
 
-    `balance` (alpha, 0.8) weighs the term that trains the prior. Free nats clip the *mean* over time and batch.
+    `balance` (alpha, 0.8) weighs the term that trains the prior. Free nats clip the *mean* over time and batch, or with
+    `free_each` every step by itself (dreamerv3): then a step of much surprise does not pay for those of little.
     """
-    train_prior = kl_divergence(post=post.detach(), prior=prior).mean()
-    train_post = kl_divergence(post=post, prior=prior.detach()).mean()
-    return balance * train_prior.clamp(min=free_nats) + (1 - balance) * train_post.clamp(min=free_nats)
+    terms = kl_divergence(post=post.detach(), prior=prior), kl_divergence(post=post, prior=prior.detach())
+    if free_each:
+        train_prior, train_post = (term.clamp(min=free_nats).mean() for term in terms)
+    else:
+        train_prior, train_post = (term.mean().clamp(min=free_nats) for term in terms)
+    return balance * train_prior + (1 - balance) * train_post
 
 
 def normal_nll(target: Tensor, *, mean: Tensor) -> Tensor:
     """-log N(target; mean, 1), element by element, with its constant."""
     return 0.5 * (target - mean.float()).square() + 0.5 * math.log(2 * math.pi)
+
+
+def scalar_nll(target: Tensor, *, out: Tensor) -> Tensor:
+    """-log p(target) of a head's output: target [...], out [..., 1] a normal's mean, or [..., bins] two-hot logits."""
+    if out.shape[-1] == 1:
+        return normal_nll(target, mean=out.squeeze(-1))
+    return -(two_hot(target, out.shape[-1]) * out.float().log_softmax(-1)).sum(-1)
+
+
+def scalar_mean(out: Tensor) -> Tensor:
+    """The number that a head predicts: [..., 1] or two-hot logits [..., bins] -> [...]."""
+    if out.shape[-1] == 1:
+        return out.squeeze(-1)
+    return out.float().softmax(-1) @ bin_values(out.shape[-1], out.device)
+
+
+def bin_values(bins: int, device: torch.device) -> Tensor:
+    """What the classes of a two-hot head stand for: float32 [bins], dense around zero, to +-symexp(MAX_SYMLOG)."""
+    x = torch.linspace(-MAX_SYMLOG, MAX_SYMLOG, bins, device=device)
+    return x.sign() * x.abs().expm1()
+
+
+def two_hot(x: Tensor, bins: int) -> Tensor:
+    """Shares of the two nearest classes whose mean is x, clipped to the range of the classes: [...] -> [..., bins]."""
+    values = bin_values(bins, x.device)
+    x = x.float().clamp(values[0], values[-1])
+    above = torch.searchsorted(values, x.contiguous()).clamp(1, bins - 1)
+    below = above - 1
+    share = ((x - values[below]) / (values[above] - values[below]))[..., None]
+    place = torch.arange(bins, device=x.device)
+    return (1 - share) * (place == below[..., None]) + share * (place == above[..., None])
+
+
+def moving(image: Tensor, is_first: Tensor, *, reach: int) -> Tensor:
+    """Where something changed on the way to a picture, and up to `reach` pixels beside: float [T, B, C, H, W] -> bool.
+
+    The first picture of the window and those of a game's start have none before them: nothing moved.
+    """
+    changed = ((image[1:] - image[:-1]).abs() > MOVED) & ~is_first[1:, :, None, None, None]
+    changed = torch.cat([torch.zeros_like(changed[:1]), changed])
+    if reach == 0:
+        return changed
+    near = F.max_pool2d(changed.flatten(0, 1).float(), 2 * reach + 1, stride=1, padding=reach)
+    return near.view_as(image) > 0
 
 
 def bernoulli_nll(target: Tensor, *, logit: Tensor) -> Tensor:
@@ -119,6 +177,6 @@ def actor_loss(
     return -(weight * (objective + entropy_scale * entropy(logits))).mean()
 
 
-def critic_loss(value: Tensor, *, target: Tensor, weight: Tensor) -> Tensor:
-    """Eq. 5: regression of the return with unit variance, weighted by survival: [H, N] x 3 -> scalar."""
-    return (weight * normal_nll(target.detach(), mean=value)).mean()
+def critic_loss(out: Tensor, *, target: Tensor, weight: Tensor) -> Tensor:
+    """Eq. 5: regression of the return, weighted by survival: head's output [H, N, 1 or bins], [H, N] x 2 -> scalar."""
+    return (weight * scalar_nll(target.detach(), out=out)).mean()

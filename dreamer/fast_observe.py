@@ -37,9 +37,9 @@ def fast_observe(rssm: RSSM, embed: Tensor, prev_action: Tensor, is_first: Tenso
     state, steps = rssm.initial(batch), []
     for t in range(time):
         h, z = state.h.where(past[t], 0.0), state.z.flatten(1).where(past[t], 0.0)
-        u = F.elu(img_in(t, z))
+        u = rssm.img_act(img_in(t, z))
         h = rssm.gru.gate(gru(t, torch.cat([u, h.to(u.dtype)], -1)), h)
-        post = rssm.to_logits(post_out(t, F.elu(post_in(t, h))))
+        post = rssm.to_logits(post_out(t, rssm.post_act(post_in(t, h))))
         state = State(h, equations.straight_through_sample(post, noise[t]))
         steps.append((state.h, state.z, post))
     h, z, post = (torch.stack(field) for field in zip(*steps, strict=True))

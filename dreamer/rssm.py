@@ -6,12 +6,11 @@ h_t = f(h_{t-1}, z_{t-1}, a_{t-1});  z_t ~ q(z given h_t, x_t), or where no pict
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dreamer.config import ModelConfig
-from dreamer.equations import straight_through_sample
-from dreamer.nets import LayerNormGRUCell
+from dreamer.equations import straight_through_sample, unimix
+from dreamer.nets import Activation, LayerNormGRUCell
 from dreamer.types import State, Unroll
 
 
@@ -21,6 +20,7 @@ class RSSM(nn.Module):
     def __init__(self, config: ModelConfig, *, num_actions: int, embed: int) -> None:
         super().__init__()
         self.stoch, self.classes, self.deter = config.stoch, config.classes, config.deter
+        self.unimix = config.unimix
         latent = config.stoch * config.classes
         self.img_in = nn.Linear(latent + num_actions, config.hidden)
         self.gru = LayerNormGRUCell(config.hidden, config.deter)
@@ -28,6 +28,7 @@ class RSSM(nn.Module):
         self.prior_out = nn.Linear(config.hidden, latent)
         self.post_in = nn.Linear(config.deter + embed, config.hidden)
         self.post_out = nn.Linear(config.hidden, latent)
+        self.img_act, self.prior_act, self.post_act = (Activation(config.hidden, norm=config.norm) for _ in range(3))
 
     def initial(self, batch: int) -> State:
         """The zero state [batch, ...] before anything was seen."""
@@ -36,17 +37,17 @@ class RSSM(nn.Module):
 
     def recur(self, prev: State, action: Tensor) -> Tensor:
         """Recurrent model: state [N, ...], one-hot action [N, A] that leaves it -> h [N, D]."""
-        u = F.elu(self.img_in(torch.cat([prev.z.flatten(-2), action], -1)))
+        u = self.img_act(self.img_in(torch.cat([prev.z.flatten(-2), action], -1)))
         h: Tensor = self.gru(u, prev.h)
         return h
 
     def prior(self, h: Tensor) -> Tensor:
         """Transition predictor p(z given h): [..., D] -> logits [..., S, C]."""
-        return self.to_logits(self.prior_out(F.elu(self.prior_in(h))))
+        return self.to_logits(self.prior_out(self.prior_act(self.prior_in(h))))
 
     def post(self, h: Tensor, embed: Tensor) -> Tensor:
         """Representation model q(z given h, x): [..., D], embedding [..., E] -> logits [..., S, C]."""
-        return self.to_logits(self.post_out(F.elu(self.post_in(torch.cat([h.to(embed.dtype), embed], -1)))))
+        return self.to_logits(self.post_out(self.post_act(self.post_in(torch.cat([h.to(embed.dtype), embed], -1)))))
 
     def imagine_step(self, prev: State, action: Tensor) -> State:
         """One step without a picture: state [N, ...], one-hot action [N, A] -> state [N, ...], z from the prior."""
@@ -81,4 +82,4 @@ class RSSM(nn.Module):
 
     def to_logits(self, flat: Tensor) -> Tensor:
         """[..., S*C] -> float32 [..., S, C]."""
-        return flat.float().reshape(*flat.shape[:-1], self.stoch, self.classes)
+        return unimix(flat.float().reshape(*flat.shape[:-1], self.stoch, self.classes), self.unimix)

@@ -10,9 +10,20 @@ import torch
 from torch import Tensor, nn
 
 from dreamer.config import ModelConfig
-from dreamer.equations import bernoulli_nll, entropy, kl_balancing, kl_divergence, normal_nll
+from dreamer.equations import (
+    bernoulli_nll,
+    entropy,
+    kl_balancing,
+    kl_divergence,
+    moving,
+    normal_nll,
+    scalar_mean,
+    scalar_nll,
+)
 from dreamer.fast_observe import fast_observe
-from dreamer.nets import MLP, Decoder, Encoder, init_glorot
+from dreamer.insight import foresee_events, see_what_moves
+from dreamer.nets import MLP, init_glorot
+from dreamer.pictures import make_decoder, make_encoder
 from dreamer.rssm import RSSM
 from dreamer.types import Batch, Dream, Metrics, Start, State, Unroll
 
@@ -29,17 +40,19 @@ class WorldLoss(NamedTuple):
 class WorldModel(nn.Module):
     """Encoder, RSSM, decoder, reward and discount heads, and their one loss (Eq. 2)."""
 
-    def __init__(self, config: ModelConfig, *, channels: int, num_actions: int) -> None:
+    def __init__(self, config: ModelConfig, *, size: int, channels: int, num_actions: int) -> None:
         super().__init__()
         self.config, self.num_actions = config, num_actions
         self.feat_size = config.deter + config.stoch * config.classes
-        self.encoder = Encoder(channels, config.cnn_depth)
+        self.encoder = make_encoder(config, size=size, channels=channels)
         self.rssm = RSSM(config, num_actions=num_actions, embed=self.encoder.outputs)
-        self.decoder = Decoder(self.feat_size, channels, config.cnn_depth)
-        head = {"layers": config.head_layers, "units": config.head_units, "outputs": 1}
-        self.reward = MLP(self.feat_size, **head)
-        self.discount = MLP(self.feat_size, **head)
+        self.decoder = make_decoder(config, feat_size=self.feat_size, size=size, channels=channels)
+        layers, units, norm = config.head_layers, config.head_units, config.norm
+        self.reward = MLP(self.feat_size, layers=layers, units=units, outputs=max(1, config.reward_bins), norm=norm)
+        self.discount = MLP(self.feat_size, layers=layers, units=units, outputs=1, norm=norm)
         init_glorot(self)
+        if config.reward_bins:
+            nn.init.zeros_(self.reward.out.weight)  # nothing is expected before it was learned; dreamerv3
 
     def encode(self, obs: Tensor) -> Tensor:
         """Embedding of pictures: uint8 [..., H, W, C] -> [..., E]."""
@@ -54,9 +67,8 @@ class WorldModel(nn.Module):
         return image.reshape(*feat.shape[:-1], *image.shape[1:])
 
     def predict_reward(self, feat: Tensor) -> Tensor:
-        """Mean of tanh(reward) on arriving: [..., F] -> float32 [...]."""
-        mean: Tensor = self.reward(feat)
-        return mean.squeeze(-1)
+        """Mean of the reward on arriving, of tanh(reward) without bins: [..., F] -> float32 [...]."""
+        return scalar_mean(self.reward(feat))
 
     def predict_discount(self, feat: Tensor) -> Tensor:
         """gamma * P(the game goes on): [..., F] -> float32 [...]. Gamma is inside: the head learns soft targets."""
@@ -74,14 +86,25 @@ class WorldModel(nn.Module):
     def loss(self, batch: Batch) -> WorldLoss:
         """The world-model loss of a batch (Eq. 2): means over time and batch, sums over pixels and categoricals."""
         c = self.config
-        reward = batch.reward.tanh()  # the only place where rewards are squashed
+        reward = batch.reward if c.reward_bins else batch.reward.tanh()  # the only place where rewards are squashed
         discount = c.gamma * (1.0 - batch.is_terminal.float())
         unroll = self.observe(batch)
         feat = unroll.state.feat()
-        image_nll = normal_nll(scale_pixels(batch.obs), mean=self.decode(unroll.state)).sum((-3, -2, -1))
-        reward_nll = normal_nll(reward, mean=self.predict_reward(feat))
-        discount_nll = bernoulli_nll(discount, logit=self.discount(feat).squeeze(-1))
-        kl = kl_balancing(post=unroll.post, prior=unroll.prior, balance=c.kl_balance, free_nats=c.free_nats)
+        image = scale_pixels(batch.obs)
+        seen, reward_out, discount_out = self.decode(unroll.state), self.reward(feat), self.discount(feat).squeeze(-1)
+        pixel_nll = normal_nll(image, mean=seen)
+        if c.motion_weight > 0:
+            pixel_nll = pixel_nll * (1 + c.motion_weight * moving(image, batch.is_first, reach=1))
+        image_nll = pixel_nll.sum((-3, -2, -1))
+        reward_nll = scalar_nll(reward, out=reward_out)
+        discount_nll = bernoulli_nll(discount, logit=discount_out)
+        kl = kl_balancing(
+            post=unroll.post,
+            prior=unroll.prior,
+            balance=c.kl_balance,
+            free_nats=c.free_nats,
+            free_each=c.free_each,
+        )
         loss = (
             image_nll.mean()
             + c.reward_scale * reward_nll.mean()
@@ -99,6 +122,13 @@ class WorldModel(nn.Module):
                 "prior_entropy": entropy(unroll.prior).sum(-1).mean(),
                 "post_entropy": entropy(unroll.post).sum(-1).mean(),
                 "batch_reward": batch.reward.mean(),
+                **see_what_moves(image, seen=seen, is_first=batch.is_first),
+                **foresee_events(
+                    reward=reward,
+                    predicted=scalar_mean(reward_out),
+                    is_terminal=batch.is_terminal,
+                    goes_on=discount_out.sigmoid() / c.gamma,
+                ),
             }
         return WorldLoss(loss, unroll, discount, {name: value.detach() for name, value in metrics.items()})
 

@@ -26,7 +26,7 @@ ONLY_IN = {  # library -> the files or packages that may import it
     "tree": "replay/reverb_",
     "gymnasium": "actors/env.py",
     "ale_py": "actors/env.py",
-    "cv2": "actors/env.py",
+    "cv2": "actors/screen.py",
     "prometheus_client": "cluster/metrics.py",
 }
 MAY_IMPORT_OF_OURS = {

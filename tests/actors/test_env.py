@@ -8,7 +8,8 @@ import pytest
 from gymnasium.wrappers import AtariPreprocessing
 
 from actors.config import EnvConfig
-from actors.env import action_names, check_game, contrast_table, make_games, resolve, shrink
+from actors.env import action_names, check_game, make_games, resolve
+from actors.screen import contrast_table, shrink
 from replay.config import UserError
 
 PLAIN = EnvConfig(sticky=0.0, noop_max=0)  # Breakout without chance
@@ -415,6 +416,8 @@ def test_a_small_picture_is_enlarged():
         (EnvConfig(noop_max=-1), r"env\.noop_max"),
         (EnvConfig(contrast=0.0), r"env\.contrast"),
         (EnvConfig(time_limit=0), r"env\.time_limit"),
+        (EnvConfig(perturb="fog"), r"env\.perturb must be one of none, background, brightness, noop, not fog"),
+        (toy(perturb="noop"), r"Toy/Count-v0 has no action NOOP: choose another env\.perturb"),
     ],
 )
 def test_a_wrong_request_gets_one_plain_line(config, words):

@@ -13,9 +13,11 @@ import torch
 
 from cluster import commands, config
 from cluster.cli import main
+from cluster.evaluate import Evaluation
 from tests.cluster.tiny import ROOT, train_options
 
 INLINE = ("--runtime", "inline")
+TWO_GAMES = Evaluation([1.0, 3.0], [100, 200], 5.0)
 
 
 @pytest.fixture(autouse=True)
@@ -55,6 +57,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["--env.import-module", "no_such_games"], "cannot be imported"),
         (["--env.id", "BreakoutDeterministic-v4", "--env.sticky", "0.25"], "take --env.id ALE/Breakout-v5"),
         (["--env.size", "84"], "env.size must be 64"),
+        (["--env.perturb", "fog"], "none, background, brightness, noop"),
         (["--env.crop", "200", "200", "0", "0"], "leaves nothing"),
         (["--replay.capacity", "2000000000"], "lower --replay.capacity to"),
         (["--replay.prefill", "30000"], "must not exceed replay.capacity"),
@@ -128,6 +131,7 @@ def test_commands_that_need_a_trained_run(capsys: pytest.CaptureFixture[str], ru
     assert ".gif or .mp4" in refused(capsys, "record", str(run), "--out", str(tmp_path / "x.avi"))
     assert "there is no checkpoint" in refused(capsys, "evaluate", str(run), "--checkpoint", str(tmp_path / "no.pt"))
     assert "at least 1" in refused(capsys, "evaluate", str(run), "--episodes", "0")
+    assert "noop" in refused(capsys, "evaluate", str(run), "--perturb", "fog")
     assert "there is no command" in refused(capsys, "trian")
 
 
@@ -144,9 +148,28 @@ def test_only_damaged_checkpoints(capsys: pytest.CaptureFixture[str], tmp_path: 
 def test_evaluate_prints_one_json_document(capsys: pytest.CaptureFixture[str], run: Path) -> None:
     assert main(["evaluate", str(run), "--episodes", "2", "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
-    assert set(result) == {"scores", "mean", "std", "min", "max", "lengths", "frames", "checkpoint", "random"}
+    keys = {"scores", "mean", "std", "min", "max", "lengths", "frames", "perturb", "sticky", "checkpoint", "random"}
+    assert set(result) == keys
+    assert (result["perturb"], result["sticky"]) == ("none", 0.0)
     assert len(result["scores"]) == 2 and result["frames"] == 4 * sum(result["lengths"])
     assert result["checkpoint"]["update"] == 2
+
+
+def test_agent_and_baseline_are_perturbed_alike(
+    capsys: pytest.CaptureFixture[str], run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    played = []
+    monkeypatch.setattr(commands, "play_agent", lambda agent, env, **_: played.append(env) or TWO_GAMES)
+    monkeypatch.setattr(commands, "play_random", lambda env, **_: played.append(env) or TWO_GAMES)
+    perturbed = ["--perturb", "background", "--sticky", "0.1"]
+    assert main(["evaluate", str(run), *perturbed, "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert (result["perturb"], result["sticky"]) == ("background", 0.1)
+    assert [(env.perturb, env.sticky) for env in played] == [("background", 0.1)] * 2
+    assert main(["evaluate", str(run), *perturbed]) == 0
+    assert "perturb background, sticky 0.1" in capsys.readouterr().out
+    assert main(["evaluate", str(run)]) == 0
+    assert "perturb none, sticky 0\n" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("kind", ["play", "reconstruct", "dream"])

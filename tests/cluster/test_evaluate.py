@@ -124,8 +124,9 @@ def test_random_baseline_plays_full_games():
 def test_summary_is_what_scripts_rely_on():
     played = Evaluation([1.0, 3.0], [100, 201], 5.0)
     random = Evaluation([0.0, 2.0, 1.0], [90, 90, 90], 4.0)
+    env = EnvConfig(frame_skip=4, sticky=0.1, perturb="noop")
     checkpoint = {"update": 12, "policy_step": 3400, "path": "anything else that the caller knows"}
-    assert json.loads(json.dumps(summary(played, random, checkpoint=checkpoint, frame_skip=4))) == {
+    assert json.loads(json.dumps(summary(played, random, checkpoint=checkpoint, env=env))) == {
         "scores": [1.0, 3.0],
         "mean": 2.0,
         "std": 1.0,
@@ -133,6 +134,8 @@ def test_summary_is_what_scripts_rely_on():
         "max": 3.0,
         "lengths": [100, 201],
         "frames": 1204,
+        "perturb": "noop",
+        "sticky": 0.1,
         "checkpoint": {"update": 12, "policy_step": 3400},
         "random": {"mean": 1.0, "std": pytest.approx(0.8165, abs=1e-4), "episodes": 3},
     }
@@ -140,4 +143,4 @@ def test_summary_is_what_scripts_rely_on():
 
 def test_one_game_has_a_spread_of_zero():
     one = Evaluation([5.0], [10], 1.0)
-    assert summary(one, one, checkpoint={"update": 0, "policy_step": 0}, frame_skip=4)["std"] == 0.0
+    assert summary(one, one, checkpoint={"update": 0, "policy_step": 0}, env=EnvConfig())["std"] == 0.0

@@ -344,12 +344,13 @@ def mean_over_pixels(target: Tensor, *, mean: Tensor) -> Tensor:
 kl_balancing = equations.kl_balancing
 
 
-def swapped_kl(*, post: Tensor, prior: Tensor, balance: float, free_nats: float) -> Tensor:
-    return kl_balancing(post=prior, prior=post, balance=balance, free_nats=free_nats)
+def swapped_kl(*, post: Tensor, prior: Tensor, balance: float, free_nats: float, free_each: bool) -> Tensor:
+    return kl_balancing(post=prior, prior=post, balance=balance, free_nats=free_nats, free_each=free_each)
 
 
-def mean_kl(*, post: Tensor, prior: Tensor, balance: float, free_nats: float) -> Tensor:
-    return kl_balancing(post=post, prior=prior, balance=balance, free_nats=free_nats) / post.shape[-2]
+def mean_kl(*, post: Tensor, prior: Tensor, balance: float, free_nats: float, free_each: bool) -> Tensor:
+    kl = kl_balancing(post=post, prior=prior, balance=balance, free_nats=free_nats, free_each=free_each)
+    return kl / post.shape[-2]
 
 
 Inject = Callable[[Agent, Batch, pytest.MonkeyPatch], Batch | None]  # a changed batch, or None

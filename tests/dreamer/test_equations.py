@@ -356,7 +356,7 @@ def test_dynamics_objective_sends_its_gradient_into_the_target_alone() -> None:
 
 def test_critic_loss_of_a_table_made_by_hand() -> None:
     loss = critic_loss(
-        torch.tensor([[1.0], [2.0]]), target=torch.tensor([[3.0], [1.0]]), weight=torch.tensor([[1.0], [0.5]])
+        torch.tensor([[[1.0]], [[2.0]]]), target=torch.tensor([[3.0], [1.0]]), weight=torch.tensor([[1.0], [0.5]])
     )
     constant = 0.5 * math.log(2 * math.pi)
     close(loss, torch.tensor((1.0 * (2.0 + constant) + 0.5 * (0.5 + constant)) / 2))
@@ -367,6 +367,6 @@ def test_critic_loss_sends_its_gradient_into_the_value_alone() -> None:
     value.requires_grad_()
     target.requires_grad_()
     weight = torch.tensor([[1.0], [0.5]])
-    to_value, to_target = gradient(critic_loss(value, target=target, weight=weight), value, target)
+    to_value, to_target = gradient(critic_loss(value[..., None], target=target, weight=weight), value, target)
     close(to_value, (weight * (value - target) / 2).detach())
     assert (to_target == 0).all()

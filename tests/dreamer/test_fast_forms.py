@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dreamer import nets, world_model
+from dreamer import pictures, world_model
 from dreamer.fast_observe import StepLinear, fast_observe
 from dreamer.rssm import RSSM
 from tests.dreamer.tiny import ACTIONS, MODEL, bfloat16, make_agent, random_actions, random_batch
@@ -95,9 +95,9 @@ def test_step_linear_is_a_linear_layer_and_wants_its_steps_in_turn() -> None:
 
 
 CONVS: dict[str, tuple[Callable, Callable[[int, int], nn.Module], tuple[int, ...]]] = {
-    "6x6 to 2x2": (nets.conv_to_2x2, lambda i, o: nn.Conv2d(i, o, 4, stride=2), (6, 6)),
-    "one pixel": (nets.transposed_conv_of_one_pixel, lambda i, o: nn.ConvTranspose2d(i, o, 5, stride=2), ()),
-    "phases": (nets.transposed_conv_by_phases, lambda i, o: nn.ConvTranspose2d(i, o, 6, stride=2), (30, 30)),
+    "6x6 to 2x2": (pictures.conv_to_2x2, lambda i, o: nn.Conv2d(i, o, 4, stride=2), (6, 6)),
+    "one pixel": (pictures.transposed_conv_of_one_pixel, lambda i, o: nn.ConvTranspose2d(i, o, 5, stride=2), ()),
+    "phases": (pictures.transposed_conv_by_phases, lambda i, o: nn.ConvTranspose2d(i, o, 6, stride=2), (30, 30)),
 }
 
 
@@ -107,7 +107,7 @@ def test_a_convolution_in_fast_form_equals_torchs_own(name: str, outputs: int) -
     form, make, size = CONVS[name]
     torch.manual_seed(0)
     conv = make(5, outputs)
-    nets.channels_last([conv])
+    pictures.channels_last([conv])
     nn.init.normal_(conv.bias)
     x = torch.randn(4, 5, *size, requires_grad=True)
     plain = conv(x if size else x[..., None, None])

@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dreamer.equations import one_hot_mode
-from dreamer.nets import MLP, Decoder, Encoder, LayerNormGRUCell, init_glorot, transposed_conv_of_one_pixel
+from dreamer.nets import MLP, LayerNormGRUCell, init_glorot
+from dreamer.pictures import Decoder, Encoder, transposed_conv_of_one_pixel
 from dreamer.rssm import RSSM
 from dreamer.types import State, Unroll
 from tests.dreamer.tiny import ACTIONS, MODEL, bfloat16, random_actions, random_state
