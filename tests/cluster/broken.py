@@ -21,6 +21,7 @@ import dreamer.equations as equations
 import dreamer.rssm as rssm
 import dreamer.world_model as world_model
 from cluster.cli import main
+from dreamer.behaviors.actor_critic import ActorCritic
 from dreamer.rssm import RSSM
 from dreamer.types import Batch, State, Unroll
 from dreamer.world_model import WorldLoss, WorldModel
@@ -28,6 +29,7 @@ from tests.cluster.catching import play, train_options
 
 kl_balancing, straight_through_sample = equations.kl_balancing, equations.straight_through_sample
 lambda_return, actor_loss = equations.lambda_return, equations.actor_loss
+scale_of_returns = ActorCritic.scale_of_returns
 world_loss, observe_step, fast_observe = WorldModel.loss, RSSM.observe_step, world_model.fast_observe
 
 
@@ -36,10 +38,10 @@ def nothing() -> None:
 
 
 def swap_kl() -> None:
-    """KL(prior || post) instead of KL(post || prior); the larger share then trains the posterior."""
+    """Prior and posterior change places: KL(prior || post), whose larger share then trains the posterior."""
 
-    def swapped(*, post: Tensor, prior: Tensor, balance: float, free_nats: float) -> Tensor:
-        return kl_balancing(post=prior, prior=post, balance=balance, free_nats=free_nats)
+    def swapped(*, post: Tensor, prior: Tensor, **others: float) -> Tensor:
+        return kl_balancing(post=prior, prior=post, **others)
 
     world_model.kl_balancing = swapped
 
@@ -66,14 +68,21 @@ def cut_straight_through() -> None:
 def shift_baseline() -> None:
     """An action is judged against the value of the state it led to, which knows already how good it was."""
     value: list[Tensor] = []
+    scale: list[Tensor] = []
 
     def keep_value(reward: Tensor, **others: Tensor) -> Tensor:
         value[:] = [others["value"]]
         return lambda_return(reward, **others)
 
-    def shifted(logits: Tensor, *, baseline: Tensor, **others: Tensor) -> Tensor:
-        return actor_loss(logits, baseline=value[0][1:-1], **others)
+    def keep_scale(self: ActorCritic, target: Tensor) -> Tensor:
+        scale[:] = [scale_of_returns(self, target)]
+        return scale[0]
 
+    def shifted(logits: Tensor, *, baseline: Tensor, **others: Tensor) -> Tensor:
+        assert torch.equal(baseline, value[0][:-2] / scale[0])  # what is replaced is what is meant
+        return actor_loss(logits, baseline=value[0][1:-1] / scale[0], **others)
+
+    ActorCritic.scale_of_returns = keep_scale
     actor_critic.lambda_return, actor_critic.actor_loss = keep_value, shifted
 
 
