@@ -5,10 +5,11 @@
         1        o          row it has landed: +1 if the paddle is exactly below. The next step shows the next ball.
        ...
         6        o          A step too much or too little misses: who mistakes when an action acts, misses.
-    paddle       =          A picture does not show the wind: who has no memory must guess the last column, and who
-                            does not forget the last game has a false one.
+    paddle       =          A picture does not show the wind: who has no memory must guess the last column.
 
-Importing this module registers Toy/Catch-v0.
+Toy/Catch-v0 is a game of ten balls. Toy/CatchOne-v0 is over after one, which is seen in the three highest rows only and
+then in the lowest: there everything is memory, and nobody who watches windows of single games ever sees a memory
+replaced, so who does not forget the last game plays by a false one. Importing this module registers both.
 """
 
 from __future__ import annotations
@@ -22,17 +23,22 @@ from gymnasium import spaces
 STAY, LEFT, RIGHT = range(3)
 SIZE, COLUMNS, ROWS = 64, 5, 7
 WIDTH, HEIGHT = 12, 8  # pixels of ball and paddle; large, so that they weigh in the loss of a picture
-BALLS = 10  # of a game
-# Six falls bring a ball down. The wind shows after the first, and no column is further away than four steps.
-BEST_SCORE = float(BALLS)
-STEPS = BALLS * ROWS - 1  # of a game: every ball is seen in seven pictures, the first of which is the reset's
+# Six falls bring a ball down. The wind shows after the first, and no column is further away than four steps: a perfect
+# player catches every ball.
 
 
 class Catch(gymnasium.Env):
-    """Picture uint8 [64, 64, 1]; actions stay, left, right; the score is the number of balls caught."""
+    """Picture uint8 [64, 64, 1]; actions stay, left, right; the score is the number of balls caught, at best `balls`.
+
+    A game is balls * ROWS - 1 steps: a ball is in seven pictures, the first of which is the reset's.
+    """
 
     observation_space = spaces.Box(0, 255, (SIZE, SIZE, 1), np.uint8)
     action_space = spaces.Discrete(3)
+
+    def __init__(self, balls: int = 10, seen: int = ROWS) -> None:
+        self.balls = balls
+        self.seen = seen  # rows, from the top, in which a ball is seen; it always is in the lowest
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict]:
         """A new game: another wind, the paddle anywhere, the first ball at the top."""
@@ -56,7 +62,7 @@ class Catch(gymnasium.Env):
             if self.row == ROWS - 1:
                 self.landed += 1
                 reward = float(self.column == self.paddle)
-        return self._picture(), reward, self.landed == BALLS, False, {}
+        return self._picture(), reward, self.landed == self.balls, False, {}
 
     def landing(self) -> int:
         """The column where the ball will land. A perfect player knows it, a picture alone does not show it."""
@@ -71,7 +77,8 @@ class Catch(gymnasium.Env):
 
     def _picture(self) -> np.ndarray:
         picture = np.zeros((SIZE, SIZE, 1), np.uint8)
-        for column, row in ((self.column, self.row), (self.paddle, ROWS)):
+        visible = self.row < self.seen or self.row == ROWS - 1
+        for column, row in [(self.paddle, ROWS)] + [(self.column, self.row)] * visible:
             x, y = column * WIDTH, row * HEIGHT
             picture[y : y + HEIGHT, x : x + WIDTH] = 255
         return picture
@@ -85,3 +92,4 @@ def fall(column: int, drift: int) -> tuple[int, int]:
 
 
 gymnasium.register("Toy/Catch-v0", Catch)
+gymnasium.register("Toy/CatchOne-v0", Catch, kwargs={"balls": 1, "seen": 3})

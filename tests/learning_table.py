@@ -18,9 +18,8 @@ import numpy as np
 
 from cluster.evaluate import play_random
 from cluster.run_dir import open_run
-from tests.catch_game import BEST_SCORE
-from tests.cluster.broken import MISTAKES
-from tests.cluster.catching import GAMES, GOAL, SEED
+from tests.cluster.broken import GAMES, MISTAKES
+from tests.cluster.catching import CATCH, SEED, SHARE, Game
 from tests.cluster.tiny import ROOT, rows
 
 COLUMNS = ["mistake", "seed", "score", "of the best", "updates", "policy steps", "seconds", "commit"]
@@ -28,20 +27,24 @@ COLUMNS = ["mistake", "seed", "score", "of the best", "updates", "policy steps",
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--game", default=CATCH.id, choices=list(GAMES))
     parser.add_argument("--updates", type=int, default=3000, help="budget of every run")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--mistakes", nargs="+", default=list(MISTAKES), choices=list(MISTAKES), metavar="MISTAKE")
     parser.add_argument("--out", type=Path, default=Path("runs/learning"), help="folder of the runs")
     options = parser.parse_args()
+    game = GAMES[options.game]
     folders = [
-        make_run(mistake, seed, options.updates, options.out) for seed in options.seeds for mistake in options.mistakes
+        make_run(game, mistake, seed, options.updates, options.out)
+        for seed in options.seeds
+        for mistake in options.mistakes
     ]
-    print(table([folder for folder in folders if folder]))
+    print(table(game, [folder for folder in folders if folder]))
 
 
-def make_run(mistake: str, seed: int, updates: int, out: Path) -> Path | None:
+def make_run(game: Game, mistake: str, seed: int, updates: int, out: Path) -> Path | None:
     """The folder of that run, made now if it is not there; None if it failed."""
-    folder = out / f"{mistake.replace(' ', '-')}-{seed}-{updates}"
+    folder = out / game.id.replace("/", "-") / f"{mistake.replace(' ', '-')}-{seed}-{updates}"
     if not (folder / "result.json").exists():
         print(f"{mistake}, seed {seed} ...", file=sys.stderr, flush=True)
         command = [
@@ -61,19 +64,19 @@ def make_run(mistake: str, seed: int, updates: int, out: Path) -> Path | None:
     return folder
 
 
-def table(folders: list[Path]) -> str:
+def table(game: Game, folders: list[Path]) -> str:
     """Markdown: a row for every run, in the order of the mistakes, and what the scores are to be compared with."""
     results = [read(folder) for folder in folders]
     results.sort(key=lambda result: (list(MISTAKES).index(result["mistake"]), result["seed"]))
-    random = float(np.mean(play_random(open_run(folders[0])[1].env, episodes=GAMES, seed=SEED).scores))
+    random = float(np.mean(play_random(open_run(folders[0])[1].env, episodes=game.evaluated, seed=SEED).scores))
     return "\n".join(
         [
             line(COLUMNS),
             line(["---"] * len(COLUMNS)),
             *(line(cells(result)) for result in results),
             "",
-            f"Mean of {GAMES} games that are not those of training. Best possible {BEST_SCORE:g}, random {random:.2f}, "
-            f"learned = {GOAL:g} or more. A mistake is made in training and in the games that count.",
+            f"Mean of {game.evaluated} games of {game.id} that are not those of training. Best possible {game.best:g}, "
+            f"random {random:.2f}, learned = {SHARE:.0%} or more. A mistake is made there as well as in training.",
         ]
     )
 
@@ -92,7 +95,7 @@ def cells(result: dict[str, Any]) -> list[str]:
         result["mistake"],
         str(result["seed"]),
         f"{score:.2f}",
-        f"{score / BEST_SCORE:.0%}",
+        f"{score / GAMES[result['game']].best:.0%}",
         f"{result['updates']:,}",
         f"{result['policy_step']:,}",
         f"{result['seconds']:.0f}",

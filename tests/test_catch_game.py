@@ -8,8 +8,9 @@ import gymnasium
 import numpy as np
 from gymnasium.utils.env_checker import check_env
 
-from tests.catch_game import BEST_SCORE, COLUMNS, LEFT, RIGHT, ROWS, STAY, STEPS, WIDTH, Catch, fall
+from tests.catch_game import COLUMNS, HEIGHT, LEFT, RIGHT, ROWS, STAY, WIDTH, Catch, fall
 
+BALLS = Catch().balls
 Policy = Callable[[Catch], int]
 
 
@@ -29,11 +30,11 @@ def towards(paddle: int, column: int) -> int:
     return STAY if paddle == column else LEFT if paddle > column else RIGHT
 
 
-def scores(policy: Policy, games: int, seed: int = 0) -> list[float]:
-    game = Catch()
+def scores(policy: Policy, games: int, game: Catch | None = None) -> list[float]:
+    game = game or Catch()
     found = []
     for n in range(games):
-        game.reset(seed=seed if n == 0 else None)
+        game.reset(seed=n)
         score, over = 0.0, False
         while not over:
             _, reward, over, _, _ = game.step(policy(game))
@@ -47,22 +48,24 @@ def random_policy(seed: int) -> Policy:
     return lambda game: int(rng.integers(3))
 
 
-def test_it_is_a_gymnasium_game() -> None:
-    check_env(gymnasium.make("Toy/Catch-v0").unwrapped, skip_render_check=True)
+def test_both_are_gymnasium_games() -> None:
+    for name in ("Toy/Catch-v0", "Toy/CatchOne-v0"):
+        check_env(gymnasium.make(name).unwrapped, skip_render_check=True)
 
 
 def test_a_perfect_player_who_sees_only_the_past_catches_every_ball() -> None:
-    assert scores(perfect, 200) == [BEST_SCORE] * 200
+    assert scores(perfect, 200) == [BALLS] * 200
+    assert scores(perfect, 500, Catch(balls=1, seen=2)) == [1.0] * 500
 
 
 def test_a_random_player_catches_one_ball_in_five() -> None:
     # The ball's column is independent of the paddle's and nearly uniform: a standard error of 10 * 0.4 / sqrt(4000).
-    assert abs(np.mean(scores(random_policy(0), 400)) - BEST_SCORE / COLUMNS) < 0.2
+    assert abs(np.mean(scores(random_policy(0), 400)) - BALLS / COLUMNS) < 0.2
 
 
 def test_without_memory_most_balls_are_missed() -> None:
     """The ball's last drift carries it away from a paddle that follows it."""
-    assert np.mean(scores(follower, 200)) < 0.6 * BEST_SCORE
+    assert np.mean(scores(follower, 200)) < 0.6 * BALLS
 
 
 def test_a_step_too_much_misses_every_ball() -> None:
@@ -71,7 +74,7 @@ def test_a_step_too_much_misses_every_ball() -> None:
     def late(game: Catch) -> int:
         return RIGHT if game.row == ROWS - 2 and game.paddle < COLUMNS - 1 else perfect(game)
 
-    assert np.mean(scores(late, 100)) < 0.25 * BEST_SCORE
+    assert np.mean(scores(late, 100)) < 0.25 * BALLS
 
 
 def test_one_seed_gives_one_game() -> None:
@@ -81,7 +84,7 @@ def test_one_seed_gives_one_game() -> None:
         return seen + [game.step(action)[0] for action in [LEFT, RIGHT, RIGHT] * 23]
 
     first, again, other = pictures(1), pictures(1), pictures(2)
-    assert len(first) == STEPS + 1
+    assert len(first) == BALLS * ROWS
     assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
     assert not all(np.array_equal(a, b) for a, b in zip(first, other, strict=True))
 
@@ -102,3 +105,9 @@ def test_the_picture_shows_ball_and_paddle_and_not_the_wind() -> None:
 
 def test_a_ball_turns_round_at_the_walls() -> None:
     assert fall(0, -1) == (1, 1) and fall(COLUMNS - 1, 1) == (COLUMNS - 2, -1) and fall(3, 0) == (3, 0)
+
+
+def test_a_ball_is_hidden_between_the_highest_rows_and_the_lowest() -> None:
+    game = Catch(balls=1, seen=3)
+    pictures = [game.reset(seed=0)[0], *(game.step(STAY)[0] for _ in range(ROWS - 1))]
+    assert [bool(picture[: ROWS * HEIGHT].any()) for picture in pictures] == [1, 1, 1, 0, 0, 0, 1]

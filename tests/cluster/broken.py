@@ -1,8 +1,8 @@
 """Five classic mistakes, each made on purpose in an otherwise whole system, to see that it learns no longer.
 
-    python -m tests.cluster.broken MISTAKE RUN_DIR SEED UPDATES
+    python -m tests.cluster.broken GAME MISTAKE RUN_DIR SEED UPDATES
 
-trains one run of Catch with that mistake ("none": without), lets it play with the same mistake, and writes result.json.
+trains one run with that mistake ("none": without), lets it play with the same mistake, and writes result.json.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from dreamer.behaviors.actor_critic import ActorCritic
 from dreamer.rssm import RSSM
 from dreamer.types import Batch, State, Unroll
 from dreamer.world_model import WorldLoss, WorldModel
-from tests.cluster.catching import play, train_options
+from tests.cluster.catching import CATCH, CATCH_ONE, Game, play, train_options
 
 kl_balancing, straight_through_sample = equations.kl_balancing, equations.straight_through_sample
 lambda_return, actor_loss = equations.lambda_return, equations.actor_loss
@@ -108,23 +108,27 @@ MISTAKES: dict[str, Callable[[], None]] = {
 }
 
 
-def run(mistake: str, folder: Path, seed: int, updates: int) -> int:
+GAMES = {game.id: game for game in (CATCH, CATCH_ONE)}
+
+
+def run(game: Game, mistake: str, folder: Path, seed: int, updates: int) -> int:
     """Trains and plays; returns the exit code."""
     MISTAKES[mistake]()
     began = time.monotonic()
-    code = main(train_options(folder, seed, "--runtime", "inline", "--updates", str(updates)))
+    code = main(train_options(game, folder, seed, "--runtime", "inline", "--updates", str(updates)))
     if code == 0:
         result = {
+            "game": game.id,
             "mistake": mistake,
             "seed": seed,
             "updates": updates,
             "seconds": time.monotonic() - began,
-            "scores": play(folder).scores,
+            "scores": play(game, folder).scores,
         }
         (folder / "result.json").write_text(json.dumps(result) + "\n")
     return code
 
 
 if __name__ == "__main__":
-    name, where, number, budget = sys.argv[1:]
-    sys.exit(run(name, Path(where), int(number), int(budget)))
+    what, name, where, number, budget = sys.argv[1:]
+    sys.exit(run(GAMES[what], name, Path(where), int(number), int(budget)))

@@ -12,15 +12,27 @@ import numpy as np
 
 from cluster import run_dir
 from cluster.evaluate import Evaluation, evaluate
-from tests.catch_game import BEST_SCORE
 from tests.cluster.tiny import finish, rows, start
 
-GOAL = 0.9 * BEST_SCORE  # mean score with which the game counts as learned
-GAMES = 50  # of an evaluation
+SHARE = 0.9  # of the best possible mean score with which a game counts as learned
 SEED = 10_000  # of an evaluation's games: other ones than those of training
+
+
+class Game(NamedTuple):
+    """One of the games of tests/catch_game.py."""
+
+    id: str
+    best: float  # possible score: every ball caught
+    evaluated: int  # games of an evaluation: 500 balls
+    options: str  # windows that fit into it
+
+
+CATCH = Game("Toy/Catch-v0", 10.0, 50, "--replay.length 8 --replay.stride 4 --replay.batch 16")
+CATCH_ONE = Game("Toy/CatchOne-v0", 1.0, 500, "--replay.length 6 --replay.stride 3 --replay.batch 20")
+
 # Breakout's crop, contrast, lives and serve are switched off. Shrunk to a quarter, ball and paddle are 2 x 3 pixels.
-GAME = (
-    "--env.id Toy/Catch-v0 --env.import-module tests.catch_game --env.frame-skip 1 --env.size 16 --env.crop 0 0 0 0 "
+PICTURE = (
+    "--env.import-module tests.catch_game --env.frame-skip 1 --env.size 16 --env.crop 0 0 0 0 "
     "--env.contrast 1 --env.no-life-loss --env.no-auto-fire"
 )
 NETS = (
@@ -32,12 +44,9 @@ LEARNING = (
     "--behavior.horizon 8 --model.gamma 0.95 --train.model-lr 1e-3 --train.actor-lr 3e-4 --train.critic-lr 3e-4 "
     "--behavior.entropy-scale 2e-2"
 )
-REPLAY = (
-    "--replay.capacity 100000 --replay.length 8 --replay.stride 4 --replay.batch 16 --replay.prefill 2000 "
-    "--replay.replay-ratio 8"
-)
-RHYTHM = "--actor.games 8 --train.log-every 5 --train.image-every 0 --train.threads 1 --cluster.metrics-port 0"
-TINY_CATCH = f"--preset cpu --device cpu {GAME} {NETS} {LEARNING} {REPLAY} {RHYTHM}".split()
+REPLAY = "--replay.capacity 100000 --replay.prefill 2000 --replay.replay-ratio 8"
+RHYTHM = "--actor.games 8 --train.log-every 10 --train.image-every 0 --train.threads 1 --cluster.metrics-port 0"
+TINY_CATCH = f"--preset cpu --device cpu {PICTURE} {NETS} {LEARNING} {REPLAY} {RHYTHM}".split()
 
 
 class Learned(NamedTuple):
@@ -49,19 +58,22 @@ class Learned(NamedTuple):
     seconds: float  # of training, the start of its processes included
 
 
-def train_options(run: Path, seed: int, *more: str) -> list[str]:
-    return ["train", *TINY_CATCH, "--run-dir", str(run), "--seed", str(seed), *more]
+def train_options(game: Game, run: Path, seed: int, *more: str) -> list[str]:
+    fitting = ["--env.id", game.id, *game.options.split()]
+    return ["train", *TINY_CATCH, *fitting, "--run-dir", str(run), "--seed", str(seed), *more]
 
 
-def train_until_learned(run: Path, seed: int, *more: str, seconds: float) -> Learned:
+def train_until_learned(game: Game, run: Path, seed: int, *more: str, seconds: float) -> Learned:
     """Trains until the last games played in training reach the goal, `seconds` at most; then plays others.
 
     Games of training are drawn from the policy, so they score no better than those of the evaluation.
     """
-    began = time.monotonic()
-    process = start(*train_options(run, seed, *more))
+    began, goal = time.monotonic(), SHARE * game.best
+    process = start(*train_options(game, run, seed, *more))
     try:
-        while process.poll() is None and time.monotonic() < began + seconds and recent_score(run) < GOAL:
+        while process.poll() is None and recent_score(run, game.evaluated) < goal:
+            if time.monotonic() > began + seconds:
+                break
             time.sleep(1)
         process.send_signal(signal.SIGTERM)
         code, _, err = finish(process)
@@ -70,7 +82,7 @@ def train_until_learned(run: Path, seed: int, *more: str, seconds: float) -> Lea
     assert code == 128 + signal.SIGTERM, err
     took = time.monotonic() - began
     found = run_dir.load(run).checkpoint
-    return Learned(float(np.mean(play(run).scores)), found.update, found.policy_step, took)
+    return Learned(float(np.mean(play(game, run).scores)), found.update, found.policy_step, took)
 
 
 def end(process: subprocess.Popen[str]) -> None:
@@ -80,13 +92,13 @@ def end(process: subprocess.Popen[str]) -> None:
         process.communicate()
 
 
-def recent_score(run: Path) -> float:
+def recent_score(run: Path, games: int) -> float:
     """Mean of the last games of training; minus infinity while there are too few."""
-    scores = [row["score"] for row in rows(run / "episodes.jsonl")[-GAMES:]]
-    return float(np.mean(scores)) if len(scores) == GAMES else -np.inf
+    scores = [row["score"] for row in rows(run / "episodes.jsonl")[-games:]]
+    return float(np.mean(scores)) if len(scores) == games else -np.inf
 
 
-def play(run: Path) -> Evaluation:
+def play(game: Game, run: Path) -> Evaluation:
     """Games of the trained agent, its best actions instead of draws."""
     loaded = run_dir.load(run)
-    return evaluate(loaded.agent, loaded.config.env, episodes=GAMES, seed=SEED, sample=False)
+    return evaluate(loaded.agent, loaded.config.env, episodes=game.evaluated, seed=SEED, sample=False)
