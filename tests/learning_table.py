@@ -46,11 +46,13 @@ def make_run(game: Game, mistake: str, seed: int, updates: int, out: Path) -> Pa
     """The folder of that run, made now if it is not there; None if it failed."""
     folder = out / game.id.replace("/", "-") / f"{mistake.replace(' ', '-')}-{seed}-{updates}"
     if not (folder / "result.json").exists():
-        print(f"{mistake}, seed {seed} ...", file=sys.stderr, flush=True)
+        print(f"{game.id}, {mistake}, seed {seed} ...", file=sys.stderr, flush=True)
+        code = commit()
         command = [
             sys.executable,
             "-m",
             "tests.cluster.broken",
+            game.id,
             mistake,
             str(folder.resolve()),
             str(seed),
@@ -60,7 +62,7 @@ def make_run(game: Game, mistake: str, seed: int, updates: int, out: Path) -> Pa
         if done.returncode != 0:
             print(f"failed: {done.stderr[-1000:]}", file=sys.stderr, flush=True)
             return None
-        (folder / "commit").write_text(commit())
+        (folder / "commit").write_text(code)
     return folder
 
 
