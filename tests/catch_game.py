@@ -7,9 +7,9 @@
         6        o          A step too much or too little misses: who mistakes when an action acts, misses.
     paddle       =          A picture does not show the wind: who has no memory must guess the last column.
 
-Toy/Catch-v0 is a game of ten balls. Toy/CatchOne-v0 is over after one, which is seen in the three highest rows only and
-then in the lowest: there everything is memory, and nobody who watches windows of single games ever sees a memory
-replaced, so who does not forget the last game plays by a false one. Importing this module registers both.
+Toy/Catch-v0 is a game of ten balls, Toy/CatchOne-v0 of one. There a window of a single game never shows one ball follow
+another, so that nobody learns to give up what he knew of the last: who carries his state over from game to game, misses.
+Importing this module registers both.
 """
 
 from __future__ import annotations
@@ -36,9 +36,8 @@ class Catch(gymnasium.Env):
     observation_space = spaces.Box(0, 255, (SIZE, SIZE, 1), np.uint8)
     action_space = spaces.Discrete(3)
 
-    def __init__(self, balls: int = 10, seen: int = ROWS) -> None:
+    def __init__(self, balls: int = 10) -> None:
         self.balls = balls
-        self.seen = seen  # rows, from the top, in which a ball is seen; it always is in the lowest
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict]:
         """A new game: another wind, the paddle anywhere, the first ball at the top."""
@@ -77,8 +76,7 @@ class Catch(gymnasium.Env):
 
     def _picture(self) -> np.ndarray:
         picture = np.zeros((SIZE, SIZE, 1), np.uint8)
-        visible = self.row < self.seen or self.row == ROWS - 1
-        for column, row in [(self.paddle, ROWS)] + [(self.column, self.row)] * visible:
+        for column, row in ((self.column, self.row), (self.paddle, ROWS)):
             x, y = column * WIDTH, row * HEIGHT
             picture[y : y + HEIGHT, x : x + WIDTH] = 255
         return picture
@@ -92,4 +90,4 @@ def fall(column: int, drift: int) -> tuple[int, int]:
 
 
 gymnasium.register("Toy/Catch-v0", Catch)
-gymnasium.register("Toy/CatchOne-v0", Catch, kwargs={"balls": 1, "seen": 3})
+gymnasium.register("Toy/CatchOne-v0", Catch, kwargs={"balls": 1})
