@@ -7,9 +7,9 @@
         6        o          A step too much or too little misses: who mistakes when an action acts, misses.
     paddle       =          A picture does not show the wind: who has no memory must guess the last column.
 
-Toy/Catch-v0 is a game of ten balls, Toy/CatchOne-v0 of one. There a window of a single game never shows one ball follow
-another, so that nobody learns to give up what he knew of the last: who carries his state over from game to game, misses.
-Importing this module registers both.
+Toy/Catch-v0 is a game of ten balls, Toy/CatchOne-v0 of one. There no window shows one ball follow another, and nobody
+learns to give up what he knew of the last: who carries his state over from game to game, misses. Importing this module
+registers both.
 """
 
 from __future__ import annotations
