@@ -44,7 +44,7 @@ LEARNING = (
     "--behavior.horizon 8 --model.gamma 0.95 --train.model-lr 1e-3 --train.actor-lr 3e-4 --train.critic-lr 3e-4 "
     "--behavior.entropy-scale 2e-2"
 )
-REPLAY = "--replay.capacity 100000 --replay.prefill 2000 --replay.replay-ratio 8"
+REPLAY = "--replay.capacity 100000 --replay.prefill 6000 --replay.replay-ratio 8"
 RHYTHM = "--actor.games 8 --train.log-every 10 --train.image-every 0 --train.threads 1 --cluster.metrics-port 0"
 TINY_CATCH = f"--preset cpu --device cpu {PICTURE} {NETS} {LEARNING} {REPLAY} {RHYTHM}".split()
 
