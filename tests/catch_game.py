@@ -1,9 +1,9 @@
 """Catch: a game small enough to be learned in minutes, so that a test can show that the whole system learns.
 
     column   0 1 2 3 4      A ball appears in a random column of the top row and falls a row per step while the wind of
-    row 0      o            this game takes it -1, 0 or 1 columns along; walls reflect it. When it reaches the lowest
-        1        o          row it has landed: +1 if the paddle is exactly below. The next step shows the next ball.
-       ...
+    row 0      o            this game takes it -1, 0 or 1 columns along; what leaves at one side, ball or paddle,
+        1        o          comes in at the other. When it reaches the lowest row it has landed: +1 if the paddle is
+       ...                  exactly below. The next step shows the next ball.
         6        o          A step too much or too little misses: who mistakes when an action acts, misses.
     paddle       =          A picture does not show the wind: who has no memory must guess the last column.
 
@@ -23,8 +23,9 @@ from gymnasium import spaces
 STAY, LEFT, RIGHT = range(3)
 SIZE, COLUMNS, ROWS = 64, 5, 7
 WIDTH, HEIGHT = 12, 8  # pixels of ball and paddle; large, so that they weigh in the loss of a picture
-# Six falls bring a ball down. The wind shows after the first, and no column is further away than four steps: a perfect
-# player catches every ball.
+# Six falls bring a ball down. The wind shows after the first, and no column is further away than two steps: a perfect
+# player catches every ball. With walls instead, the columns beside them are rarely visited, and a policy that never
+# sees a catch there gives them up: 8.5 of 10 for long.
 
 
 class Catch(gymnasium.Env):
@@ -51,13 +52,13 @@ class Catch(gymnasium.Env):
     def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict]:
         """The paddle moves, then the ball."""
         assert self.action_space.contains(action), action
-        self.paddle = int(np.clip(self.paddle + (action == RIGHT) - (action == LEFT), 0, COLUMNS - 1))
+        self.paddle = (self.paddle + (action == RIGHT) - (action == LEFT)) % COLUMNS
         reward = 0.0
         if self.row == ROWS - 1:
             self._drop()
         else:
             self.row += 1
-            self.column, self.drift = fall(self.column, self.drift)
+            self.column = (self.column + self.wind) % COLUMNS
             if self.row == ROWS - 1:
                 self.landed += 1
                 reward = float(self.column == self.paddle)
@@ -65,14 +66,10 @@ class Catch(gymnasium.Env):
 
     def landing(self) -> int:
         """The column where the ball will land. A perfect player knows it, a picture alone does not show it."""
-        column, drift = self.column, self.drift
-        for _ in range(ROWS - 1 - self.row):
-            column, drift = fall(column, drift)
-        return column
+        return (self.column + self.wind * (ROWS - 1 - self.row)) % COLUMNS
 
     def _drop(self) -> None:
         self.row, self.column = 0, int(self.np_random.integers(COLUMNS))
-        self.drift = self.wind
 
     def _picture(self) -> np.ndarray:
         picture = np.zeros((SIZE, SIZE, 1), np.uint8)
@@ -80,13 +77,6 @@ class Catch(gymnasium.Env):
             x, y = column * WIDTH, row * HEIGHT
             picture[y : y + HEIGHT, x : x + WIDTH] = 255
         return picture
-
-
-def fall(column: int, drift: int) -> tuple[int, int]:
-    """Column and drift after one row; at a wall the ball turns round."""
-    if not 0 <= column + drift < COLUMNS:
-        drift = -drift
-    return column + drift, drift
 
 
 gymnasium.register("Toy/Catch-v0", Catch)
