@@ -1,8 +1,9 @@
-"""The commands that look at a trained agent: evaluate and record."""
+"""The commands for a trained agent: evaluate, record and export."""
 
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 import time
 from dataclasses import replace
@@ -15,8 +16,9 @@ from actors.env import resolve
 from cluster import run_dir, video
 from cluster.evaluate import evaluate as play_agent
 from cluster.evaluate import play_random, summary
-from cluster.options import EvaluateOptions, RecordOptions, parse
+from cluster.options import EvaluateOptions, ExportOptions, RecordOptions, parse
 from cluster.world_report import world_report
+from learner import checkpoint
 from replay.config import UserError
 
 EVALUATION_STEPS = 27_000  # policy steps after which an evaluation game is cut off; dreamerv2 time_limit
@@ -73,6 +75,23 @@ def judge_world_model(loaded: run_dir.Loaded, env: EnvConfig, options: EvaluateO
     print(f"{loaded.checkpoint.path.name}, {windows} windows of {env.id}, perturb {env.perturb}")
     for name, value in found.items():
         print(f"  {name:22} {value:.3f}")
+    return 0
+
+
+def export(arguments: list[str]) -> int:
+    """Writes a run directory to give away: configuration, half-precision weights, curves; no replay, no optimisers."""
+    options = parse(ExportOptions, arguments, command="export")
+    run, config = run_dir.open_run(options.run)
+    loaded = run_dir.load(options.run, path=options.checkpoint)
+    copy = run_dir.create(options.out, config)
+    try:
+        path = checkpoint.export(loaded.checkpoint, copy.checkpoints)
+        for name in ("metrics.jsonl", "episodes.jsonl", "log.txt"):
+            if (run.path / name).exists():
+                shutil.copy(run.path / name, copy.path / name)
+    except OSError as error:
+        raise UserError(f"cannot write to {options.out} ({error.strerror}): choose another --out") from error
+    print(f"{copy.path}: update {loaded.checkpoint.update:,}, {path.stat().st_size / 1e6:.1f} MB", file=sys.stderr)
     return 0
 
 

@@ -22,6 +22,7 @@ USAGE = """usage: dreamer COMMAND [options]     (dreamer COMMAND --help tells a 
   train      learn a game
   evaluate   play full games with a trained agent, beside a random one
   record     film a game, its reconstruction, or a dream
+  export     make a small copy of a trained agent to give away
   bench      measure the speed of every part, and how near it is to what the machine can do
   config     print every value of a preset with its source
   params     print parameter counts
@@ -57,6 +58,7 @@ def _run(arguments: list[str]) -> int:
         "train": commands.train,
         "evaluate": agent_commands.evaluate,
         "record": agent_commands.record,
+        "export": agent_commands.export,
         "bench": bench_command.bench,
         "config": commands.config,
         "params": commands.params,

@@ -66,6 +66,15 @@ class RecordOptions:
 
 
 @dataclass(frozen=True)
+class ExportOptions:
+    """Make a small copy of a trained agent to give away: it plays, it cannot be trained on."""
+
+    run: tyro.conf.Positional[Path]  # run directory
+    out: Path  # a new directory
+    checkpoint: Path | None = None  # file; default: the newest
+
+
+@dataclass(frozen=True)
 class PresetOptions:
     """Print what a preset is made of."""
 

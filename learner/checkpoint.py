@@ -82,6 +82,28 @@ def save(
     return path
 
 
+def export(checkpoint: Checkpoint, folder: Path) -> Path:
+    """Writes the weights alone, as float16: a tenth of the file, enough to play with and not to train on.
+
+    Raises OSError.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / checkpoint.path.name
+    half = {key: value.half() if value.is_floating_point() else value for key, value in checkpoint.agent.items()}
+    content = {
+        "format": FORMAT,
+        "update": checkpoint.update,
+        "policy_step": checkpoint.policy_step,
+        "config": json.dumps(checkpoint.config),
+        "agent": half,
+        "optimizers": {},
+        "rng": {},
+    }
+    write_atomically(path, lambda file: torch.save(content, file))
+    write_atomically(folder / "latest", lambda file: file.write(path.name.encode()))
+    return path
+
+
 def write_atomically(path: Path, write: Any) -> None:
     """Calls write(file) on a temporary file beside `path`, then puts it in place; on failure nothing is left behind."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
@@ -149,6 +171,8 @@ def restore(
         raise UserError(f"checkpoint {checkpoint.path} is of another network: {first}") from error
     if optimizers is None:
         return
+    if not checkpoint.optimizers:
+        raise UserError(f"{checkpoint.path} was exported: it can be played with, not trained on")
     for name, optimizer in optimizers.items():
         own = [{key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups]
         optimizer.load_state_dict(checkpoint.optimizers[name])

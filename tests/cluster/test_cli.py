@@ -12,7 +12,7 @@ from typing import get_args
 import pytest
 import torch
 
-from cluster import agent_commands, commands, config
+from cluster import agent_commands, commands, config, run_dir
 from cluster.cli import main
 from cluster.evaluate import Evaluation
 from cluster.options import Preset
@@ -187,6 +187,23 @@ def test_the_world_model_is_judged_on_request(capsys: pytest.CaptureFixture[str]
     assert {"moved_recall", "ball_recall", "ball_recall_15_ahead"} <= set(result)
     assert main(["evaluate", str(run), "--world-model", "--episodes", "1"]) == 0
     assert "ball_recall_15_ahead" in capsys.readouterr().out
+
+
+def test_an_exported_agent_plays_alike_and_is_not_trained_on(
+    capsys: pytest.CaptureFixture[str], run: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "agent"
+    assert main(["export", str(run), "--out", str(out)]) == 0
+    (exported,), (whole,) = (list((path / "checkpoints").glob("*.pt")) for path in (out, run))
+    assert exported.stat().st_size < whole.stat().st_size / 3
+    ours, theirs = (run_dir.load(path).agent.state_dict() for path in (out, run))
+    for name, weight in theirs.items():
+        torch.testing.assert_close(ours[name], weight, rtol=1e-3, atol=1e-6)
+    assert main(["evaluate", str(out), "--episodes", "1", "--json"]) == 0
+    capsys.readouterr()
+    assert "holds a run already" in refused(capsys, "export", str(run), "--out", str(out))
+    assert main(train_options(out, *INLINE, "--resume")) == 2
+    assert "can be played with, not trained on" in capsys.readouterr().err.splitlines()[-1]
 
 
 @pytest.mark.parametrize("kind", ["play", "reconstruct", "dream"])
