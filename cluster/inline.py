@@ -22,7 +22,7 @@ from cluster.config import to_json
 from cluster.run_dir import choose_device, make_agent, with_state
 from cluster.run_log import RunLog
 from cluster.signals import Stop
-from cluster.training import ActorNews, Every, Gaps, Job, Tally, append, pictures, prepare_learner, reached
+from cluster.training import ActorNews, Every, Gaps, Job, Tally, append, look_at, prepare_learner, reached
 from learner import checkpoint
 from learner.loop import learn
 from learner.step import make_optimizers
@@ -103,7 +103,7 @@ class InlineRun:
             self.tally.add(report)
             why = self._why_end(stop)
             if self.draw.due():
-                self.log.handle(self.tally.message(images=pictures(self.agent, report.batch)))
+                self.log.handle(self.tally.message(look=look_at(self.agent, self.config.env, report.batch)))
         self.news.wait_seconds += time.monotonic() - began
         return why
 

@@ -19,7 +19,7 @@ from cluster.board import NoteHandler, Orders
 from cluster.config import Config, to_json
 from cluster.messages import Message
 from cluster.run_dir import Run, choose_device, make_agent
-from cluster.training import ActorNews, Every, Limits, Tally, append, pictures, prepare_learner, reached
+from cluster.training import ActorNews, Every, Limits, Tally, append, look_at, prepare_learner, reached
 from dreamer.types import PolicySnapshot
 from learner import checkpoint
 from learner.loop import learn
@@ -203,7 +203,7 @@ class LearnerRole:
             if report.update == 1 or report.update % config.publish_every == 0:
                 self.publish()
             if draw.due():
-                self.link.post(self.tally.message(images=pictures(self.agent, report.batch)))
+                self.link.post(self.tally.message(look=look_at(self.agent, self.place.config.env, report.batch)))
             if save.due():
                 self.save()
             if self.ended():

@@ -42,6 +42,7 @@ class RunLog:
         self._since_update: tuple[int, int] | None = None  # (update, policy step) when training (re)started
         self._interval = _Interval()
         self._row: dict[str, Any] = {}  # the last row of metrics.jsonl
+        self._sight: dict[str, float] = {}  # for the next one
         # Line-buffered: what is written survives the death of this process.
         self._metrics_file = (run.path / "metrics.jsonl").open("a", buffering=1)
         self._episodes_file = (run.path / "episodes.jsonl").open("a", buffering=1)
@@ -127,6 +128,9 @@ class RunLog:
             self.metrics.replay_steps.set(message.replay.steps)
         for name, image in message.images.items():
             self._board.add_image(name, image, self.policy_step, dataformats="HWC")
+        for name, value in message.sight.items():
+            self._board.add_scalar(f"sight/{name}", value, self.policy_step)
+        self._sight |= message.sight
         if message.checkpoint:
             self.metrics.checkpoint_time.set(time.time())
 
@@ -142,7 +146,9 @@ class RunLog:
             "acknowledged_steps": sum(self._acknowledged.values()),  # by actors started in this process
             "acting_policy_age": self.update - self._acting_version,  # updates
             **self._interval.row(),
+            **{f"sight/{name}": value for name, value in self._sight.items()},
         }
+        self._sight = {}
         self._row = row
         self._interval = _Interval()
         self._metrics_file.write(json.dumps(row) + "\n")
@@ -151,7 +157,7 @@ class RunLog:
         if (ratio := row["replay_ratio"]) is not None:
             self.metrics.replay_ratio.set(ratio)
         for name, value in row.items():
-            if isinstance(value, float) and name != "time":
+            if isinstance(value, float) and name != "time" and not name.startswith("sight/"):
                 self._board.add_scalar(f"train/{name}", value, self.policy_step)
         if not self._live:
             self.say(self.progress_line())

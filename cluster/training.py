@@ -10,12 +10,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from actors.config import EnvConfig
 from actors.rollout import EpisodeReport, Tick
 from cluster.config import Config
 from cluster.evaluate import seeded
 from cluster.messages import ActorMessage, LearnerMessage
 from cluster.run_dir import Run
 from cluster.video import open_loop_strip, reconstruction_strip
+from cluster.world_report import judge
 from dreamer.agent import Agent
 from dreamer.types import Batch
 from learner.allocator import keep_freed_memory
@@ -32,6 +34,13 @@ class Limits(NamedTuple):
     steps: int | None = None  # policy steps, those before a resume included
     updates: int | None = None  # likewise
     minutes: float | None = None  # of this invocation
+
+
+class Look(NamedTuple):
+    """What the world model makes of one batch."""
+
+    images: dict[str, np.ndarray]  # uint8 [H, W, 3]
+    sight: dict[str, float]  # see cluster/world_report.py
 
 
 class Job(NamedTuple):
@@ -98,7 +107,7 @@ class Tally:
         self._wait += seconds
 
     def message(
-        self, replay: ReplayStats | None = None, images: dict[str, np.ndarray] | None = None, checkpoint: str = ""
+        self, replay: ReplayStats | None = None, look: Look | None = None, checkpoint: str = ""
     ) -> LearnerMessage:
         """What happened since the last message; starts the next one."""
         means: dict[str, float] = {}
@@ -109,7 +118,15 @@ class Tally:
             self.nonfinite_in_a_row = self.nonfinite_in_a_row + self._updates if none_was_good else 0
         seconds = time.monotonic() - self._began
         message = LearnerMessage(
-            self.update, self._updates, means, seconds, self._wait, replay, images or {}, checkpoint
+            self.update,
+            self._updates,
+            means,
+            seconds,
+            self._wait,
+            replay,
+            look.images if look else {},
+            look.sight if look else {},
+            checkpoint,
         )
         self._reset()
         return message
@@ -208,10 +225,11 @@ class ActorNews:
         return message
 
 
-def pictures(agent: Agent, batch: Batch) -> dict[str, np.ndarray]:
-    """What the world model sees and foresees, for TensorBoard; leaves the random numbers of training alone."""
+def look_at(agent: Agent, env: EnvConfig, batch: Batch) -> Look:
+    """What the world model sees and foresees in a batch; leaves the random numbers of training alone."""
     with seeded(0, batch.obs.device), torch.no_grad():
-        return {
+        images = {
             "open_loop_dream": open_loop_strip(agent, batch),
             "reconstruction": reconstruction_strip(agent, batch),
         }
+        return Look(images, judge(agent, env, batch))

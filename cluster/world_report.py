@@ -46,11 +46,12 @@ def world_report(agent: Agent, env: EnvConfig, *, windows: int, seed: int) -> Re
 
 @torch.no_grad()
 def judge(agent: Agent, env: EnvConfig, batch: Batch) -> Report:
-    """The numbers of `world_report` for windows [CONTEXT + AHEAD, B]."""
+    """The numbers of `world_report` for windows [T, B]; of shorter ones, such as a training batch, half is context."""
     world, image = agent.world, scale_pixels(batch.obs)
-    states = world.open_loop(batch, CONTEXT)
+    context = min(CONTEXT, len(image) // 2)
+    states = world.open_loop(batch, context)
     shown, feat = world.decode(states), states.feat()
-    seen = slice(SETTLED, CONTEXT)
+    seen = slice(min(SETTLED, context - 1), context)
     reward = squash(batch.reward, world.config.reward_squash)
     sums = see_what_moves(image[seen], seen=shown[seen], is_first=batch.is_first[seen]) | foresee_events(
         reward=reward[seen],
@@ -65,9 +66,9 @@ def judge(agent: Agent, env: EnvConfig, batch: Batch) -> Report:
     lit, dreamt = (pictures[..., flight[0], flight[1]].mean(2) + 0.5 for pictures in (image, shown))
     truth = brightest_spot(lit, least=lit.new_tensor(LEAST))
     dream = brightest_spot(dreamt, least=0.5 * lit.amax((-2, -1)).clamp(min=LEAST))
-    found["ball_recall"] = hits(truth, dream, steps=range(SETTLED, CONTEXT))
-    for ahead in LOOKS:
-        at = [CONTEXT + ahead - 1]
+    found["ball_recall"] = hits(truth, dream, steps=range(seen.start, seen.stop))
+    for ahead in (ahead for ahead in LOOKS if context + ahead <= len(image)):
+        at = [context + ahead - 1]
         found[f"ball_recall_{ahead}_ahead"] = hits(truth, dream, steps=at)
         if (distance := error(truth, dream, steps=at)) is not None:
             found[f"ball_error_{ahead}_ahead"] = distance

@@ -24,7 +24,7 @@ CLOCK = {"time", "updates_per_second", "policy_steps_per_second", "learner_wait"
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run of 40 updates."""
     path = tmp_path_factory.mktemp("inline") / "run"
-    code, out, err = finish(start(*train_options(path, *INLINE, "--updates", "40", "--train.image-every", "1")))
+    code, out, err = finish(start(*train_options(path, *INLINE, "--updates", "40", "--train.image-every", "0.2")))
     assert code == 0, err
     assert out == ""
     return path
@@ -37,6 +37,7 @@ def test_a_run_leaves_its_files(run: Path) -> None:
     row = rows(run / "metrics.jsonl")[-1]
     assert row["update"] == 40 and row["frame"] == 4 * row["policy_step"]
     losses = {"model_loss", "image_loss", "kl", "actor_loss", "critic_loss", "model_grad", "actor_entropy"}
+    assert any("sight/moved_recall" in row for row in rows(path / "metrics.jsonl"))
     assert losses <= {name for row in rows(run / "metrics.jsonl") for name in row}
     episodes = rows(run / "episodes.jsonl")
     assert episodes and all(0 < e["length"] <= 60 and e["score"] >= 0 for e in episodes)

@@ -22,7 +22,7 @@ from cluster.world_report import (
     judge,
     play_windows,
 )
-from dreamer.types import State
+from dreamer.types import Batch, State
 from replay.experience import Step
 
 LENGTH = CONTEXT + AHEAD
@@ -93,3 +93,11 @@ def test_a_model_that_shows_exactly_what_is_there_sees_every_ball(monkeypatch: p
     assert perfect["ball_error_15_ahead"] == perfect["moved_mse"] == 0.0
     assert blind["ball_recall"] == 0.0 and "ball_error_15_ahead" not in blind
     assert 0.2 < blind["moved_recall"] < 0.8 and blind["moved_mse"] > 0.1
+
+
+def test_half_of_a_short_batch_is_context() -> None:
+    config = cpu()
+    agent = make_agent(config, env_spec(config))
+    batch = play_windows(agent, config.env, windows=4, seed=0)
+    found = judge(agent, config.env, Batch(*(field[:16] for field in batch)))
+    assert "ball_recall_5_ahead" in found and "ball_recall_15_ahead" not in found
