@@ -37,7 +37,7 @@ def test_a_run_leaves_its_files(run: Path) -> None:
     row = rows(run / "metrics.jsonl")[-1]
     assert row["update"] == 40 and row["frame"] == 4 * row["policy_step"]
     losses = {"model_loss", "image_loss", "kl", "actor_loss", "critic_loss", "model_grad", "actor_entropy"}
-    assert any("sight/moved_recall" in row for row in rows(path / "metrics.jsonl"))
+    assert any("sight/moved_recall" in row for row in rows(run / "metrics.jsonl"))
     assert losses <= {name for row in rows(run / "metrics.jsonl") for name in row}
     episodes = rows(run / "episodes.jsonl")
     assert episodes and all(0 < e["length"] <= 60 and e["score"] >= 0 for e in episodes)
