@@ -21,8 +21,8 @@ from cluster import ceilings
 from cluster.bench import bench_actor, bench_env, bench_learner
 from cluster.bench_replay import bench_memory, bench_replay
 from cluster.bench_training import bench_training
-from cluster.config import preset
 from cluster.options import BenchOptions, parse
+from cluster.presets import preset
 from cluster.run_dir import choose_device, env_spec
 from learner.checkpoint import write_atomically
 from replay.config import UserError

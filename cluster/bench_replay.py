@@ -24,7 +24,7 @@ import numpy as np
 import psutil
 
 from actors.env import make_games
-from cluster.config import breakout
+from cluster.presets import breakout
 from replay import EnvSpec, PrevState, Replay, ReplayConfig, Step, connect, in_memory, serve
 
 STREAMS = 16  # writers in the one process that writes: the games of an actor of preset paper

@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
-from cluster.config import preset
+from cluster.presets import preset
 
 SETTLE_ROWS = 3  # logging intervals that are not counted: the random play before training, caches, graphs
 LOG_SECONDS = 5.0

@@ -17,7 +17,7 @@ from rich.console import Console
 from actors.env import resolve
 from cluster import doctor as checks
 from cluster import run_dir
-from cluster.config import SECTIONS, Config, check, cpu, fast, preset, to_json, train_every
+from cluster.config import SECTIONS, Config, check, to_json, train_every
 from cluster.options import (
     DoctorOptions,
     PresetOptions,
@@ -25,6 +25,7 @@ from cluster.options import (
     parse,
     value_of,
 )
+from cluster.presets import cpu, fast, preset
 from cluster.run_log import RunLog
 from cluster.signals import Stop
 from cluster.training import Job, Limits

@@ -13,11 +13,12 @@ from typing import Annotated, Any, Literal, TypeVar
 import tyro
 
 from actors.config import Perturbation
-from cluster.config import Config, cpu, flat
+from cluster.config import Config, flat
+from cluster.presets import cpu
 from replay.config import UserError
 
 T = TypeVar("T")
-Preset = Literal["paper", "fast", "cpu", "seed"]  # the names of cluster.config.PRESETS
+Preset = Literal["paper", "fast", "cpu", "seed"]  # the names of cluster.presets.PRESETS
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,8 @@ from cluster.bench import bench_actor, bench_env, bench_learner, count_flop, ran
 from cluster.bench_command import keep, learners, shortfalls
 from cluster.bench_training import bench_training
 from cluster.cli import main
-from cluster.config import Config, cpu
+from cluster.config import Config
+from cluster.presets import cpu
 from cluster.run_dir import make_agent
 from learner.feed import to_batch
 from learner.step import make_optimizers

@@ -12,7 +12,7 @@ from typing import get_args
 import pytest
 import torch
 
-from cluster import agent_commands, commands, config, run_dir
+from cluster import agent_commands, commands, config, presets, run_dir
 from cluster.cli import main
 from cluster.evaluate import Evaluation
 from cluster.options import Preset
@@ -228,9 +228,9 @@ def test_params_of_paper_are_the_official_counts(capsys: pytest.CaptureFixture[s
     }
 
 
-@pytest.mark.parametrize("name", sorted(config.PRESETS))
+@pytest.mark.parametrize("name", sorted(presets.PRESETS))
 def test_a_preset_survives_json_and_shows_every_source(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    chosen = config.preset(name)
+    chosen = presets.preset(name)
     config.check(chosen)
     assert config.from_json(json.loads(json.dumps(config.to_json(chosen)))) == chosen
     assert main(["config", "--preset", name]) == 0
@@ -240,12 +240,12 @@ def test_a_preset_survives_json_and_shows_every_source(name: str, capsys: pytest
 
 
 def test_every_preset_can_be_asked_for() -> None:
-    assert get_args(Preset) == tuple(config.PRESETS)
+    assert get_args(Preset) == tuple(presets.PRESETS)
 
 
 def test_changed_values_are_named_one_by_one() -> None:
-    assert "replay.replay_ratio: 50.0 -> 8.0" in config.changes(config.paper(), config.cpu())
-    assert config.changes(config.cpu(), config.cpu()) == []
+    assert "replay.replay_ratio: 50.0 -> 8.0" in config.changes(presets.paper(), presets.cpu())
+    assert config.changes(presets.cpu(), presets.cpu()) == []
 
 
 def test_doctor_checks_this_machine(capsys: pytest.CaptureFixture[str]) -> None:

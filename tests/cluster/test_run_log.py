@@ -12,8 +12,9 @@ from rich.console import Console
 
 from actors.rollout import EpisodeReport
 from cluster import run_dir
-from cluster.config import Config, cpu
+from cluster.config import Config
 from cluster.messages import ActorMessage, LearnerMessage
+from cluster.presets import cpu
 from cluster.run_log import RunLog, who_waits
 from replay import ReplayStats
 from tests.cluster.tiny import rows

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from actors.rollout import Tick
-from cluster.config import cpu, paper
+from cluster.presets import cpu, paper
 from cluster.run_dir import env_spec, make_agent
 from cluster.world_report import (
     AHEAD,
