@@ -14,7 +14,7 @@ import matplotlib.pyplot as plt
 
 PUBLISHED = Path(__file__).with_name("published.csv")  # method, frames, score: mean over the published seeds
 PANELS = {  # title -> (metric, colour) of metrics.jsonl
-    "does it see? moving pixels; does it foresee? rewards, lost lives": [
+    "seen: moving pixels; foreseen: rewards, lost lives": [
         ("moved_recall", "tab:blue"),
         ("reward_recall", "tab:green"),
         ("terminal_recall", "tab:red"),
@@ -24,7 +24,7 @@ PANELS = {  # title -> (metric, colour) of metrics.jsonl
         ("post_entropy", "tab:orange"),
         ("prior_entropy", "tab:green"),
     ],
-    "entropy of the policy (4 actions: 1.39 nats), scale of returns": [
+    "entropy of the policy (at most 1.39), scale of returns": [
         ("actor_entropy", "tab:blue"),
         ("return_scale", "tab:orange"),
     ],
@@ -38,38 +38,50 @@ def rows(run: Path) -> list[dict[str, float]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def main(out: str, *runs: str) -> None:
-    found = [rows(Path(run)) for run in runs]
-    figure, axes = plt.subplots(2, 3, figsize=(17, 8.5), constrained_layout=True)
-    score, *panels = axes.flat
-    for number, run in enumerate(found):
+def published() -> dict[str, list[tuple[float, float]]]:
+    """method -> (frames, mean score of its seeds)."""
+    curves: dict[str, list[tuple[float, float]]] = {}
+    with PUBLISHED.open() as file:
+        for row in csv.DictReader(file):
+            if float(row["frames"]) > 0:
+                curves.setdefault(row["method"], []).append((float(row["frames"]), float(row["score"])))
+    return curves
+
+
+def known(run: list[dict[str, float]], x: list[float], name: str) -> tuple[list[float], list[float]]:
+    """The points of one curve, without those where the metric is missing."""
+    points = [(at, row[name]) for at, row in zip(x, run, strict=True) if row.get(name) is not None]
+    return [at for at, _ in points], [value for _, value in points]
+
+
+def main(out: str, *paths: str) -> None:
+    runs = [rows(Path(path)) for path in paths]
+    figure, axes = plt.subplots(2, 4, figsize=(21, 8.5), constrained_layout=True)
+    by_minutes, by_updates, by_frames, *panels = axes.flat
+    for number, run in enumerate(runs):
         minutes = [(row["time"] - run[0]["time"]) / 60 for row in run]
-        played = [(m, row["score"]) for m, row in zip(minutes, run, strict=True) if row["score"] is not None]
-        score.plot(*zip(*played, strict=True), color=f"C{number}", label=f"run {number + 1}")
+        for panel, x in (
+            (by_minutes, minutes),
+            (by_updates, [row["update"] for row in run]),
+            (by_frames, [row["frame"] for row in run]),
+        ):
+            panel.plot(*known(run, x, "score"), color=f"C{number}", linewidth=2, label=f"run {number + 1}")
+            panel.axhline(1.2, color="gray", linestyle=":", linewidth=1)  # random play
         for panel, (title, metrics) in zip(panels, PANELS.items(), strict=True):
             for name, colour in metrics:
-                known = [(m, row[name]) for m, row in zip(minutes, run, strict=True) if row.get(name) is not None]
                 label = name if number == 0 else None
-                panel.plot(*zip(*known, strict=True), color=colour, alpha=0.8, linewidth=1, label=label)
+                panel.plot(*known(run, minutes, name), color=colour, alpha=0.8, linewidth=1, label=label)
             panel.set(title=title, xlabel="minutes of training")
-    frames = found[0][-1]["frame"]
-    with PUBLISHED.open() as file:
-        curves: dict[str, list[tuple[float, float]]] = {}
-        for row in csv.DictReader(file):
-            if float(row["frames"]) <= 2 * frames:
-                curves.setdefault(row["method"], []).append((float(row["frames"]), float(row["score"])))
-    end = max((run[-1]["time"] - run[0]["time"]) / 60 for run in found)
-    for method, points in curves.items():
-        scaled = [(f / frames * end, s) for f, s in points if f <= frames]
-        if scaled:
-            score.plot(*zip(*scaled, strict=True), "--", linewidth=1, label=f"{method}, published, at as many frames")
-    score.axhline(1.2, color="gray", linestyle=":", linewidth=1, label="random play, 1.2")
-    score.set(title="score of training games, mean of the last 100", xlabel="minutes of training")
+    for method, curve in published().items():
+        by_frames.plot(*zip(*curve, strict=True), "--", linewidth=1, label=f"{method}, published, sticky actions")
+    by_minutes.set(title="score of training games, mean of the last 100", xlabel="minutes of training")
+    by_updates.set(title="the same by updates", xlabel="updates")
+    by_frames.set(title="the same by frames", xlabel="emulator frames", xscale="log", yscale="log")
+    panels[3].set_yscale("log")
     for panel in axes.flat:
         panel.legend(fontsize=8)
         panel.grid(alpha=0.3)
-    panels[3].set_yscale("log")
-    figure.savefig(out, dpi=90)
+    figure.savefig(out, dpi=80)
 
 
 if __name__ == "__main__":
