@@ -11,7 +11,7 @@ from cluster.evaluate import evaluate
 from tests.cluster.tiny import ROOT
 
 AGENTS = ROOT / "deploy" / "agents"
-LEAST = {"breakout-cpu": 5.0}  # mean score of the games below; its README says what 100 games gave
+LEAST = {"breakout-cpu": 5.0}  # mean score of the games below; README.md says what 50 games gave
 
 
 @pytest.mark.parametrize("name", LEAST)
