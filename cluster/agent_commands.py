@@ -81,14 +81,13 @@ def judge_world_model(loaded: run_dir.Loaded, env: EnvConfig, options: EvaluateO
 def export(arguments: list[str]) -> int:
     """Writes a run directory to give away: configuration, half-precision weights, curves; no replay, no optimisers."""
     options = parse(ExportOptions, arguments, command="export")
-    run, config = run_dir.open_run(options.run)
     loaded = run_dir.load(options.run, path=options.checkpoint)
-    copy = run_dir.create(options.out, config)
+    copy = run_dir.create(options.out, loaded.config)
     try:
         path = checkpoint.export(loaded.checkpoint, copy.checkpoints)
         for name in ("metrics.jsonl", "episodes.jsonl", "log.txt"):
-            if (run.path / name).exists():
-                shutil.copy(run.path / name, copy.path / name)
+            if (options.run / name).exists():
+                shutil.copy(options.run / name, copy.path / name)
     except OSError as error:
         raise UserError(f"cannot write to {options.out} ({error.strerror}): choose another --out") from error
     print(f"{copy.path}: update {loaded.checkpoint.update:,}, {path.stat().st_size / 1e6:.1f} MB", file=sys.stderr)

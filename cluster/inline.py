@@ -110,8 +110,7 @@ class InlineRun:
     def save(self) -> None:
         """Checkpoint of everything but the games: replay first, then the file that names the pair complete."""
         config, run = self.config, self.job.run
-        if self.tally.nonfinite_in_a_row:
-            log.error("no checkpoint now: the last updates were not finite; the one before it stays")
+        if not self.tally.savable():
             return
         try:
             folder = _replay_folder(run.replay, self.tally.update)

@@ -32,8 +32,8 @@ class LearnerMessage(NamedTuple):
     seconds: float  # wall clock that this message covers
     wait_seconds: float  # of these, waiting for data: the actors are behind
     replay: ReplayStats | None
-    images: dict[str, np.ndarray]  # uint8 [H, W, 3]; of one batch now and then, like
-    sight: dict[str, float]  # what the world model sees and foresees, see cluster/world_report.py
+    images: dict[str, np.ndarray]  # uint8 [H, W, 3]; now and then, else none
+    sight: dict[str, float]  # likewise: what the world model sees and foresees, see cluster/world_report.py
     checkpoint: str  # file written since the last message, or ""
 
 

@@ -253,8 +253,7 @@ class LearnerRole:
     def save(self) -> None:
         """Replay first, then the weights. What cannot be saved is said, and training goes on."""
         config = self.place.config
-        if self.tally.nonfinite_in_a_row:
-            log.error("no checkpoint now: the last updates were not finite; the one before it stays")
+        if not self.tally.savable():
             return
         try:
             replay = ray.get_actor(REPLAY)

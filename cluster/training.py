@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,8 @@ from learner.config import Diverged, TrainConfig
 from learner.loop import LearnerReport
 from replay import ReplayStats, Writer
 from replay.experience import PrevState, Step
+
+log = logging.getLogger("training")
 
 
 class Limits(NamedTuple):
@@ -130,6 +133,12 @@ class Tally:
         )
         self._reset()
         return message
+
+    def savable(self) -> bool:
+        """Whether the last updates were finite; says so if not."""
+        if self.nonfinite_in_a_row:
+            log.error("no checkpoint now: the last updates were not finite; the one before it stays")
+        return not self.nonfinite_in_a_row
 
     def check(self, limit: int, checkpoints: Path) -> None:
         """Raises Diverged if nothing but updates that are not finite came for `limit` updates, as messages saw them."""

@@ -19,7 +19,7 @@ class ModelConfig:
     head_layers: int = 4  # hidden layers of the reward and discount heads; dreamerv2 reward_head.layers
     head_units: int = 400  # units of each; dreamerv2 reward_head.units
     unimix: float = 0.0  # share of the uniform distribution in prior and posterior; dreamerv3 0.01
-    reward_squash: str = "tanh"  # rewards are learned as tanh, clip (at most 1) or none says; dreamerv2 clip_rewards
+    reward_squash: str = "tanh"  # what is learned of a reward r: tanh(r), clip = min(r, 1), none = r; dreamerv2
     reward_bins: int = 0  # classes of a two-hot reward head, 0 = a normal of unit variance; dreamerv3 255
     motion_weight: float = 0.0  # k, pixels on and beside what moves count 1 + k times; ours, after DyMoDreamer
     gamma: float = 0.999  # discount per policy step, target of the discount head; dreamerv2 discount [paper: 0.995]

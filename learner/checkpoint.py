@@ -60,13 +60,7 @@ def save(
     """
     if not all(weight.isfinite().all() for weight in agent.state_dict().values()):
         raise FloatingPointError("a weight is not finite")
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"update-{progress.update:09d}.pt"
     content = {
-        "format": FORMAT,
-        "update": progress.update,
-        "policy_step": progress.policy_step,
-        "config": json.dumps(config),
         "agent": agent.state_dict(),
         "optimizers": {name: optimizer.state_dict() for name, optimizer in optimizers.items()},
         "rng": {
@@ -75,31 +69,29 @@ def save(
             "numpy": json.dumps(rng.bit_generator.state) if rng else "",
         },
     }
-    write_atomically(path, lambda file: torch.save(content, file))
-    write_atomically(folder / "latest", lambda file: file.write(path.name.encode()))
+    path = _write(folder, content, config=config, progress=progress)
     for old in list_checkpoints(folder)[keep:]:
         old.unlink(missing_ok=True)
     return path
 
 
 def export(checkpoint: Checkpoint, folder: Path) -> Path:
-    """Writes the weights alone, as float16: a tenth of the file, enough to play with and not to train on.
+    """Writes the weights alone, as float16: a sixth of the file, enough to play with and not to train on.
 
     Raises OSError.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / checkpoint.path.name
     half = {key: value.half() if value.is_floating_point() else value for key, value in checkpoint.agent.items()}
-    content = {
-        "format": FORMAT,
-        "update": checkpoint.update,
-        "policy_step": checkpoint.policy_step,
-        "config": json.dumps(checkpoint.config),
-        "agent": half,
-        "optimizers": {},
-        "rng": {},
-    }
-    write_atomically(path, lambda file: torch.save(content, file))
+    content = {"agent": half, "optimizers": {}, "rng": {}}
+    progress = Progress(checkpoint.update, checkpoint.policy_step)
+    return _write(folder, content, config=checkpoint.config, progress=progress)
+
+
+def _write(folder: Path, content: dict[str, Any], *, config: dict[str, Any], progress: Progress) -> Path:
+    """One complete file, named by its update; then `latest` names it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"update-{progress.update:09d}.pt"
+    whole = {"format": FORMAT, **progress._asdict(), "config": json.dumps(config), **content}
+    write_atomically(path, lambda file: torch.save(whole, file))
     write_atomically(folder / "latest", lambda file: file.write(path.name.encode()))
     return path
 
