@@ -99,6 +99,7 @@ class RayRun:
         self._await_start(self.replay.handle.address.remote(), "the replay server")
         for worker in (self.learner, *self.actors):
             worker.launch()
+        self.log.expect(worker.role for worker in (self.replay, self.learner, *self.actors))
         why = ""
         while not why:
             self._exchange(Orders(policy_step=self.log.policy_step))

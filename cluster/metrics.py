@@ -18,6 +18,7 @@ class Metrics:
         self.score = Gauge("dreamer_actor_score_points", "Mean score of the last 100 games", registry=registry)
         self.actor_wait = Counter("dreamer_actor_wait_seconds", "Seconds actors waited", ["on"], registry=registry)
         self.restarts = Counter("dreamer_worker_restarts", "Workers started again", ["role"], registry=registry)
+        self.expected = Gauge("dreamer_workers_expected", "Processes that should run", ["role"], registry=registry)
         self.updates = Counter("dreamer_learner_updates", "Updates of the world model", registry=registry)
         self.nonfinite = Counter("dreamer_learner_nonfinite_updates", "Updates skipped: not finite", registry=registry)
         self.learner_wait = Counter(

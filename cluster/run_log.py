@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections import deque
+from collections import Counter, deque
+from collections.abc import Iterable
 from typing import Any
 
 from rich.console import Console
@@ -64,6 +65,13 @@ class RunLog:
             self.write_row()
         if self._live:
             self._live.update(Text(self.progress_line()))
+
+    def expect(self, workers: Iterable[str]) -> None:
+        """Takes note of which processes should be running from now on: "learner", "replay", "actor-3" ..."""
+        roles = Counter(name.partition("-")[0] for name in workers)
+        self.metrics.expected.clear()
+        for role, count in roles.items():
+            self.metrics.expected.labels(role=role).set(count)
 
     def say(self, text: str) -> None:
         """One line for the person who watches."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -96,6 +97,17 @@ def test_the_score_is_that_of_the_last_hundred_games(log: RunLog, tmp_path: Path
     episodes = rows(tmp_path / "run" / "episodes.jsonl")
     assert len(episodes) == 101
     assert {"time", "actor", "policy_step", "score", "length", "policy_version"} <= set(episodes[0])
+
+
+def test_processes_that_should_run_are_counted_by_role(log: RunLog) -> None:
+    log.expect(["learner", "actor-0", "actor-1"])
+    log.expect(["learner", "actor-0", "actor-1", "actor-10"])
+    text = generate_latest(log.metrics.registry).decode()
+    assert 'dreamer_workers_expected{role="actor"} 3.0' in text and 'expected{role="learner"} 1.0' in text
+    log.expect(["learner"])
+    assert "actor" not in "".join(
+        re.findall("dreamer_workers_expected.*", generate_latest(log.metrics.registry).decode())
+    )
 
 
 def test_the_bottleneck_is_named() -> None:
