@@ -154,6 +154,7 @@ def greeting(job: Job, name: str, device: torch.device, memory: str, run_log: Ru
 def log_to_file(path: Path) -> None:
     """Everything that is said to the person who watches is also kept."""
     logging.getLogger("run").setLevel(logging.INFO)
+    logging.raiseExceptions = False  # what cannot be written to a full disk is not worth a traceback on the screen
     handler = logging.FileHandler(path)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.getLogger().addHandler(handler)

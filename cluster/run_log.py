@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from collections import Counter, deque
@@ -12,11 +11,11 @@ from typing import Any
 from rich.console import Console
 from rich.live import Live
 from rich.text import Text
-from tensorboardX import SummaryWriter
 
 from actors.env import resolve
 from cluster.books import Books
 from cluster.config import Config
+from cluster.files import Curves, Lines
 from cluster.messages import ActorMessage, LearnerMessage, Message, Note
 from cluster.metrics import Metrics
 from cluster.run_dir import Run
@@ -45,10 +44,9 @@ class RunLog:
         self._interval = _Interval()
         self._row: dict[str, Any] = {}  # the last row of metrics.jsonl
         self._sight: dict[str, float] = {}  # for the next one
-        # Line-buffered: what is written survives the death of this process.
-        self._metrics_file = (run.path / "metrics.jsonl").open("a", buffering=1)
-        self._episodes_file = (run.path / "episodes.jsonl").open("a", buffering=1)
-        self._board = SummaryWriter(str(run.path / "tensorboard"), flush_secs=30)
+        self._metrics_file = Lines(run.path / "metrics.jsonl")
+        self._episodes_file = Lines(run.path / "episodes.jsonl")
+        self._board = Curves(run.path / "tensorboard")
         self._live = Live("", console=console, refresh_per_second=2, transient=True) if console.is_terminal else None
         if self._live:
             self._live.start()
@@ -116,7 +114,7 @@ class RunLog:
             self._scores.append(episode.score)
             self.metrics.episodes.inc()
             line = {"time": time.time(), "actor": message.actor, "policy_step": self.policy_step}
-            self._episodes_file.write(json.dumps(line | episode._asdict()) + "\n")
+            self._episodes_file.write(line | episode._asdict())
             self._board.add_scalar("episode/score", episode.score, self.policy_step)
             self._board.add_scalar("episode/length_policy_steps", episode.length, self.policy_step)
 
@@ -136,7 +134,7 @@ class RunLog:
         if message.replay:
             self.metrics.replay_steps.set(message.replay.steps)
         for name, image in message.images.items():
-            self._board.add_image(name, image, self.policy_step, dataformats="HWC")
+            self._board.add_image(name, image, self.policy_step)
         for name, value in message.sight.items():
             self._board.add_scalar(f"sight/{name}", value, self.policy_step)
         self._sight |= message.sight
@@ -161,7 +159,7 @@ class RunLog:
         self._sight = {}
         self._row = row
         self._interval = _Interval()
-        self._metrics_file.write(json.dumps(row) + "\n")
+        self._metrics_file.write(row)
         self._books.save()
         if (score := row["score"]) is not None:
             self.metrics.score.set(score)
