@@ -15,6 +15,7 @@ import ray
 from cluster import placement
 from cluster.board import Board, Orders
 from cluster.cli import SPIN
+from cluster.errors import HeadLost
 from cluster.messages import ActorMessage, LearnerMessage, Message
 from cluster.roles import REPLAY, ActorRole, LearnerRole, Place, ReplayRole
 from cluster.run_dir import choose_device, env_spec
@@ -231,4 +232,7 @@ def ready(job: Job) -> Iterator[Job]:
 def train(job: Job, run_log: RunLog, stop: Stop) -> str:
     """Trains on the Ray that is ready; returns why it ended."""
     stop.install()
-    return RayRun(job, run_log).train(stop)
+    try:
+        return RayRun(job, run_log).train(stop)
+    except HeadLost as error:
+        raise HeadLost(f"{error}; start Ray again and go on with --resume --run-dir {job.run.path}") from error

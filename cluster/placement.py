@@ -9,6 +9,7 @@ offers both.
 from __future__ import annotations
 
 import logging
+import socket
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from contextlib import contextmanager
 import ray
 
 from cluster.config import ClusterConfig
+from cluster.errors import HeadLost
 from replay.config import UserError
 
 HEAD_NODE = "head_node"  # these two names stand in the cluster files, too
@@ -36,6 +38,20 @@ def ray_of(cluster: ClusterConfig, *, namespace: str) -> Iterator[str]:
         yield cluster.host if cluster.host != "auto" else ray.util.get_node_ip_address()
     finally:
         ray.shutdown()
+
+
+def check_head() -> None:
+    """Raises HeadLost if Ray's head has died: what is still running would end by itself within a minute or two.
+
+    The driver stands on the same machine, so that a refused connection is no cut link.
+    """
+    host, _, port = ray.get_runtime_context().gcs_address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=5).close()
+    except ConnectionRefusedError as error:
+        raise HeadLost(f"the head of Ray at {host}:{port} has died, and the run with it") from error
+    except OSError:  # busy
+        return
 
 
 def is_local(cluster: ClusterConfig) -> bool:
