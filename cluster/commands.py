@@ -17,6 +17,7 @@ from rich.console import Console
 from actors.env import resolve
 from cluster import doctor as checks
 from cluster import run_dir
+from cluster.ceilings import slow_bfloat16
 from cluster.config import SECTIONS, Config, check, to_json, train_every
 from cluster.options import (
     DoctorOptions,
@@ -143,6 +144,8 @@ def greeting(job: Job, name: str, device: torch.device, memory: str, run_log: Ru
         f"one update per {train_every(config):g} policy steps, after {replay.prefill:,} steps of random play",
         f"metrics {run_log.address}; curves: tensorboard --logdir {job.run.path / 'tensorboard'}",
     ]
+    if config.train.precision == "bfloat16" and slow_bfloat16(device):
+        lines.append("this CPU lacks AVX-512: bfloat16 is some 100 times slower here than --train.precision float32")
     if job.resume:
         lines.append(f"going on from {job.resume.path.name}, policy step {job.resume.policy_step:,}")
     return lines
