@@ -1,10 +1,15 @@
-"""Every Prometheus metric, declared once, and the server that shows them."""
+"""Every Prometheus metric, declared once: CATALOGUE (the tables are in metrics_run.py and metrics_learner.py)."""
 
 from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, start_http_server
 
+from cluster.metrics_learner import LEARNER_METRICS
+from cluster.metrics_run import RUN_METRICS
+from cluster.metrics_spec import Spec
 from replay.config import UserError
+
+CATALOGUE: tuple[Spec, ...] = (*RUN_METRICS, *LEARNER_METRICS)
 
 
 class Metrics:
