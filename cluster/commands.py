@@ -52,7 +52,7 @@ def train(arguments: list[str]) -> int:
     log_to_file(run.path / "log.txt")
     console = Console(stderr=True)
     progress = {"policy_step": found.policy_step, "update": found.update} if found else {}
-    run_log = RunLog(config, run, console, **progress)
+    run_log = RunLog(config, run, console, runtime=options.runtime, **progress)
     job = Job(config, run, Limits(options.steps, options.updates, options.minutes), found)
     for line in greeting(job, options.runtime, device, memory, run_log):
         run_log.say(line)

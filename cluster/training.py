@@ -15,7 +15,9 @@ from actors.config import EnvConfig
 from actors.rollout import EpisodeReport, Tick
 from cluster.config import Config
 from cluster.evaluate import seeded
+from cluster.feeds import LearnerFeed
 from cluster.messages import ActorMessage, LearnerMessage
+from cluster.metrics import Meter
 from cluster.run_dir import Run
 from cluster.video import open_loop_strip, reconstruction_strip
 from cluster.world_report import judge
@@ -23,6 +25,7 @@ from dreamer.agent import Agent
 from dreamer.types import Batch
 from learner.allocator import keep_freed_memory
 from learner.checkpoint import Checkpoint, list_checkpoints
+from learner.clock import Clock
 from learner.config import Diverged, TrainConfig
 from learner.loop import LearnerReport
 from replay import ReplayStats, Writer
@@ -87,8 +90,9 @@ class Every:
 class Tally:
     """Adds reports up on the device and reads them from there once per message."""
 
-    def __init__(self, update: int) -> None:
+    def __init__(self, update: int, meter: Meter, clock: Clock) -> None:
         self.update = update
+        self.feed, self._clock = LearnerFeed(meter), clock
         self.nonfinite_in_a_row = 0  # updates, as messages saw them; while there are any, nothing is worth saving
         self._reset()
 
@@ -109,12 +113,12 @@ class Tally:
         """Takes note of time without data."""
         self._wait += seconds
 
-    def message(
-        self, replay: ReplayStats | None = None, look: Look | None = None, checkpoint: str = ""
-    ) -> LearnerMessage:
+    def message(self, replay: ReplayStats | None = None, look: Look | None = None) -> LearnerMessage:
         """What happened since the last message; starts the next one."""
         means: dict[str, float] = {}
         if isinstance(self._sum, torch.Tensor):
+            self._clock.mark_read("other")
+            self.feed.gpu(self._sum.device)
             values = (self._sum / self._updates).tolist()
             means = dict(zip(self._names, values, strict=True)) | {"policy_age_updates": self._age / self._updates}
             none_was_good = means["nonfinite"] == 1.0
@@ -129,8 +133,8 @@ class Tally:
             replay,
             look.images if look else {},
             look.sight if look else {},
-            checkpoint,
         )
+        self.feed.message(message, self._clock.take())
         self._reset()
         return message
 
@@ -207,10 +211,11 @@ class ActorNews:
 
     def __init__(self, actor: int, incarnation: int) -> None:
         self.actor, self.incarnation = actor, incarnation
+        self.version = -1
         self._reset()
 
     def _reset(self) -> None:
-        self.began, self.played, self.wait_seconds, self.version = time.monotonic(), 0, 0.0, -1
+        self.began, self.played, self.wait_seconds = time.monotonic(), 0, 0.0
         self.episodes: list[EpisodeReport] = []
 
     def add(self, tick: Tick) -> None:
