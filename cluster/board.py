@@ -43,9 +43,7 @@ class Board:
         self._weights: Weights | None = None
         self._messages: list[Message] = []
         self._orders = Orders()
-        self._meter, target = open_instruments(cluster, "board", "board")
-        if target:
-            self._messages.append(target)
+        self._meter, self._target = open_instruments(cluster, "board", "board")
 
     def publish(self, update: int, arrays: list[np.ndarray]) -> None:
         """Replaces the published policy."""
@@ -74,7 +72,7 @@ class Board:
         self._orders = orders._replace(published=self._orders.published)
         messages, self._messages = self._messages, []
         self._meter.set("dreamer_board_messages_waiting", 0)
-        return messages
+        return [*messages, self._target] if self._target else messages
 
 
 class NoteHandler(logging.Handler):

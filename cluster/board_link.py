@@ -10,9 +10,9 @@ import ray
 import torch
 
 from cluster.board import Orders
+from cluster.every import Every
 from cluster.instruments import AGAIN_SECONDS, Instruments
 from cluster.messages import Message
-from cluster.training import Every
 from dreamer.types import PolicySnapshot
 
 log = logging.getLogger("board")

@@ -20,11 +20,13 @@ from actors.exploration import epsilons
 from actors.parallel import make_parallel_games
 from actors.rollout import Tick, play
 from cluster.config import to_json
+from cluster.every import Every
 from cluster.feeds import ActingFeed, ReplayFeed
+from cluster.gallery import Gallery
 from cluster.run_dir import choose_device, make_agent, with_state
 from cluster.run_log import RunLog
 from cluster.signals import Stop
-from cluster.training import ActorNews, Every, Gaps, Job, Tally, append, look_at, prepare_learner, reached
+from cluster.training import ActorNews, Gaps, Job, Tally, append, prepare_learner, reached
 from learner import checkpoint
 from learner.clock import Clock
 from learner.loop import learn
@@ -71,7 +73,7 @@ class InlineRun:
         )
         self.waited = 0.0  # seconds that the games waited for updates
         self.gaps = Gaps(device)
-        self.draw = Every(config.train.image_every)
+        self.gallery = Gallery(config.train, config.env, self.clock)
         self.began = time.monotonic()
 
     def train(self, stop: Stop) -> str:
@@ -130,10 +132,7 @@ class InlineRun:
             self.gaps.update_ends()
             self.tally.add(report)
             why = self._why_end(stop)
-            if self.draw.due():
-                self.clock.mark_read("pictures")
-                look = look_at(self.agent, self.config.env, report.batch)
-                self.clock.mark("other")
+            if look := self.gallery.look(self.agent, report.batch):
                 self.log.handle(self.tally.message(look=look))
         seconds = time.monotonic() - began
         self.news.wait_seconds += seconds

@@ -17,11 +17,13 @@ from actors.rollout import play
 from cluster.board import NoteHandler, Orders
 from cluster.board_link import BoardLink
 from cluster.config import Config, to_json
+from cluster.every import Every
 from cluster.feeds import ActingFeed, ReplayFeed
+from cluster.gallery import Gallery
 from cluster.instruments import AGAIN_SECONDS, open_instruments
 from cluster.metrics import Growth
 from cluster.run_dir import Run, choose_device, make_agent
-from cluster.training import ActorNews, Every, Limits, Tally, append, look_at, prepare_learner, reached
+from cluster.training import ActorNews, Limits, Tally, append, prepare_learner, reached
 from learner import checkpoint
 from learner.clock import Clock
 from learner.loop import learn
@@ -186,7 +188,8 @@ class LearnerRole:
     def run(self) -> None:
         """Trains until the driver says stop or the last update is done, and saves."""
         config = self.place.config.train
-        save, draw = Every(config.checkpoint_every), Every(config.image_every)
+        self.clock.take()  # starting is no phase of training
+        save, gallery = Every(config.checkpoint_every), Gallery(config, self.place.config.env, self.clock)
         if self.tally.update:
             self.publish()  # a resumed run does not play at random
         reports = learn(
@@ -202,10 +205,7 @@ class LearnerRole:
             self.tally.add(report)
             if report.update == 1 or report.update % config.publish_every == 0:
                 self.publish()
-            if draw.due():
-                self.clock.mark_read("pictures")
-                look = look_at(self.agent, self.place.config.env, report.batch)
-                self.clock.mark("other")
+            if look := gallery.look(self.agent, report.batch):
                 self.link.post(self.tally.message(look=look))
             if save.due():
                 self.save()
@@ -217,6 +217,7 @@ class LearnerRole:
 
     def samples(self) -> Iterator[Sample]:
         """Batches as they come; while none comes, the driver still hears from us. Ends on the driver's word."""
+        self.clock.mark("wait")
         sampler = self.replay.sampler()
         try:
             while not self.ended():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import time
@@ -9,19 +10,23 @@ from collections import deque
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 from tensorboardX import SummaryWriter
+from tensorboardX.proto.summary_pb2 import Summary
 
 from actors.env import resolve
 from cluster.config import Config
+from cluster.images import write_gif
 from cluster.messages import ActorMessage, LearnerMessage, Message, Note, Target
 from cluster.run_dir import Run
 from cluster.run_view import RunView
 from dreamer.insight import RATIOS
 
 log = logging.getLogger("run")
+FILM_FPS = 8.0  # half the game's own speed: more is to be seen in three panels
 SCORES = 100  # games whose mean is "the score"
 
 
@@ -144,7 +149,10 @@ class RunLog:
         self._interval.add(message)
         self._view.heard("learner")
         for name, image in message.images.items():
-            self._board.add_image(name, image, self.policy_step, dataformats="HWC")
+            if image.ndim == 4:
+                add_film(self._board, name, image, self.policy_step)
+            else:
+                self._board.add_image(name, image, self.policy_step, dataformats="HWC")
         for name, value in message.sight.items():
             self._board.add_scalar(f"sight/{name}", value, self.policy_step)
         self._sight |= message.sight
@@ -227,6 +235,15 @@ class _Interval:
             **{name: mean for name, mean in means.items() if name not in parts},
             **{name: means[a] / means[b] for name, (a, b) in RATIOS.items() if means.get(b)},
         }
+
+
+def add_film(board: SummaryWriter, name: str, frames: np.ndarray, policy_step: int) -> None:
+    """A film uint8 [N, H, W, 3] among TensorBoard's images, which plays GIFs. Its own add_video would need moviepy."""
+    gif = io.BytesIO()
+    write_gif(frames, gif, FILM_FPS)
+    height, width = frames.shape[1:3]
+    image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=gif.getvalue())
+    board.file_writer.add_summary(Summary(value=[Summary.Value(tag=name, image=image)]), policy_step)
 
 
 def who_waits(learner: float, actor: float) -> str:

@@ -1,28 +1,21 @@
-"""What both runtimes share: limits, the learner's tally, and when to save, publish and draw."""
+"""What both runtimes share: limits, the learner's tally, the actors' news."""
 
 from __future__ import annotations
 
 import logging
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 
-from actors.config import EnvConfig
 from actors.rollout import EpisodeReport, Tick
 from cluster.config import Config
-from cluster.evaluate import seeded
 from cluster.feeds import LearnerFeed
+from cluster.gallery import Look
 from cluster.messages import ActorMessage, LearnerMessage
 from cluster.metrics import Meter
 from cluster.run_dir import Run
-from cluster.video import open_loop_strip, reconstruction_strip
-from cluster.world_report import judge
-from dreamer.agent import Agent
-from dreamer.types import Batch
 from learner.allocator import keep_freed_memory
 from learner.checkpoint import Checkpoint, list_checkpoints
 from learner.clock import Clock
@@ -40,13 +33,6 @@ class Limits(NamedTuple):
     steps: int | None = None  # policy steps, those before a resume included
     updates: int | None = None  # likewise
     minutes: float | None = None  # of this invocation
-
-
-class Look(NamedTuple):
-    """What the world model makes of one batch."""
-
-    images: dict[str, np.ndarray]  # uint8 [H, W, 3]
-    sight: dict[str, float]  # see cluster/world_report.py
 
 
 class Job(NamedTuple):
@@ -67,24 +53,6 @@ def reached(limits: Limits, *, policy_step: int, update: int, minutes: float) ->
     if limits.minutes is not None and minutes >= limits.minutes:
         return f"{minutes:.1f} minutes over"
     return ""
-
-
-@dataclass
-class Every:
-    """Says when an interval of wall-clock seconds is over; 0 = never."""
-
-    seconds: float
-    last: float | None = None
-
-    def due(self) -> bool:
-        """True once per interval, the first time one interval after the first call."""
-        now = time.monotonic()
-        if self.last is None:
-            self.last = now
-        if self.seconds <= 0 or now - self.last < self.seconds:
-            return False
-        self.last = now
-        return True
 
 
 class Tally:
@@ -237,13 +205,3 @@ class ActorNews:
         )
         self._reset()
         return message
-
-
-def look_at(agent: Agent, env: EnvConfig, batch: Batch) -> Look:
-    """What the world model sees and foresees in a batch; leaves the random numbers of training alone."""
-    with seeded(0, batch.obs.device), torch.no_grad():
-        images = {
-            "open_loop_dream": open_loop_strip(agent, batch),
-            "reconstruction": reconstruction_strip(agent, batch),
-        }
-        return Look(images, judge(agent, env, batch))
