@@ -86,7 +86,7 @@ class RayRun:
         # Fixed from here on: a restarted server must be found where the old one was.
         port = free_port(config.replay.port)
         self.config = config = replace(config, replay=replace(config.replay, port=port))
-        self.board = Board.remote()
+        self.board = Board.remote(config.cluster)
         self.place = Place(config, job.run, env_spec(config), self.board, f"{config.cluster.host}:{port}")
         self.replay = Worker("replay", self._start_replay)
         self.learner = Worker("learner", self._start_learner)
@@ -99,7 +99,7 @@ class RayRun:
         self._await_start(self.replay.handle.address.remote(), "the replay server")
         for worker in (self.learner, *self.actors):
             worker.launch()
-        self.log.expect(worker.role for worker in (self.replay, self.learner, *self.actors))
+        self.log.expect(["board", *(worker.role for worker in (self.replay, self.learner, *self.actors))])
         why = ""
         while not why:
             self._exchange(Orders(policy_step=self.log.policy_step))
@@ -146,7 +146,7 @@ class RayRun:
         return ""
 
     def _restart(self, worker: Worker) -> None:
-        self.log.metrics.restarts.labels(role=worker.role.split("-")[0]).inc()
+        self.log.restarted(worker.role)
         try:
             worker.launch()
         except ValueError as error:  # Ray has not yet noticed that the name is free again

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -12,16 +11,21 @@ import numpy as np
 import ray
 import torch
 
-from actors.env import make_games
+from actors.env import make_games, resolve
 from actors.exploration import epsilons
 from actors.rollout import play
 from cluster.board import NoteHandler, Orders
+from cluster.board_link import BoardLink
 from cluster.config import Config, to_json
-from cluster.messages import Message
+from cluster.every import Every
+from cluster.feeds import ActingFeed, ReplayFeed
+from cluster.gallery import Gallery
+from cluster.instruments import AGAIN_SECONDS, open_instruments
+from cluster.metrics import Growth
 from cluster.run_dir import Run, choose_device, make_agent
-from cluster.training import ActorNews, Every, Limits, Tally, append, look_at, prepare_learner, reached
-from dreamer.types import PolicySnapshot
+from cluster.training import ActorNews, Limits, Tally, append, prepare_learner, reached
 from learner import checkpoint
+from learner.clock import Clock
 from learner.loop import learn
 from learner.step import make_optimizers
 from replay import ReplayStats, ReplayTimeout, ReplayUnavailable, Sample, connect, serve
@@ -30,7 +34,6 @@ from replay.experience import EnvSpec
 log = logging.getLogger("roles")
 REPLAY = "replay"  # the name under which the replay's process is found, in the Ray namespace of the run
 MESSAGE_SECONDS = 1.0  # between messages to the board
-CALL_SECONDS = 10.0  # that a call to the board may take; after that we go on without an answer
 
 
 class Place(NamedTuple):
@@ -43,41 +46,6 @@ class Place(NamedTuple):
     replay_address: str
 
 
-class BoardLink:
-    """One process's line to the board. A board that does not answer (it is being restarted) changes nothing."""
-
-    def __init__(self, board: Any) -> None:
-        self._board = board
-        self.orders = Orders()
-        self.serial = 0  # of the weights taken last
-
-    def post(self, message: Message) -> Orders:
-        """Sends a message; returns the newest orders known."""
-        self.orders = self._call(self._board.post.remote(message)) or self.orders
-        return self.orders
-
-    def publish(self, update: int, arrays: list[np.ndarray]) -> None:
-        self._board.publish.remote(update, arrays)
-
-    def newer_weights(self) -> PolicySnapshot | None:
-        """The published policy if we have not got it yet."""
-        weights = self._call(self._board.weights.remote(self.serial))
-        arrays = self._call(weights.ref[0]) if weights else None
-        if weights is None or arrays is None:
-            return None
-        self.serial = weights.serial
-        # Ray hands out read-only views of shared memory; they are only copied from.
-        return PolicySnapshot(weights.update, [torch.tensor(array) for array in arrays])
-
-    @staticmethod
-    def _call(ref: Any) -> Any:
-        try:
-            return ray.get(ref, timeout=CALL_SECONDS)
-        except (ray.exceptions.RayError, TimeoutError) as error:
-            log.warning("the board does not answer (%s); going on", type(error).__name__)
-            return None
-
-
 @ray.remote(num_cpus=0, max_concurrency=4)
 class ReplayRole:
     """Holds the Reverb server; starts from its newest checkpoint."""
@@ -87,16 +55,27 @@ class ReplayRole:
         replay, run = place.config.replay, place.run
         host = place.config.cluster.host
         self._server = serve(replay, place.spec, directory=run.replay, run_id=run.id, host=host)
+        self._board = place.board
+        self._instruments = open_instruments(place.config.cluster, "replay", "replay")
+        self._feed = ReplayFeed(self._instruments.meter, replay, self._server.stats())
 
     def address(self) -> str:
         return self._server.address
 
     def checkpoint(self) -> None:
+        began = time.monotonic()
         self._server.checkpoint()
+        self._feed.saved(time.monotonic() - began)
 
     def run(self) -> None:
-        """Never returns: whoever waits for it learns that the process has died."""
-        threading.Event().wait()
+        """Never returns: whoever waits for it learns that the process has died. Says how the replay is."""
+        self._instruments.announce(self._board)
+        again = Every(AGAIN_SECONDS)
+        while True:
+            time.sleep(MESSAGE_SECONDS)
+            self._feed.stats(self._server.stats())
+            if again.due():
+                self._instruments.announce(self._board)
 
 
 @ray.remote(num_cpus=0)
@@ -113,7 +92,11 @@ class ActorRole:
         self.rng = np.random.default_rng(int(seeds[1]))
         self.games = make_games(place.config.env, place.config.actor.games, seed=int(seeds[0]))
         self.agent = make_agent(place.config, place.spec)
-        self.link = BoardLink(place.board)
+        instruments = open_instruments(place.config.cluster, "actor", f"actor-{index}")
+        self.meter = instruments.meter
+        self.feed = ActingFeed(self.meter, frame_skip=resolve(place.config.env).frame_skip)
+        self.link = BoardLink(place.board, instruments)
+        self.failures = Growth()
         self.news = ActorNews(index, incarnation)
         self.look = Every(MESSAGE_SECONDS)
         self.waited = 0.0
@@ -138,9 +121,13 @@ class ActorRole:
             states=config.replay.stored_state,
             rng=self.rng,
         )
+        began, waited = time.monotonic(), 0.0
         for tick in ticks:
             self.news.add(tick)
             append(self.writers, tick)
+            waited_now = self.wait_seconds()
+            self.feed.tick(tick, time.monotonic() - began - (waited_now - waited))
+            began, waited = time.monotonic(), waited_now
             if self.report().stop_actors:
                 break
         for writer in self.writers:
@@ -159,11 +146,17 @@ class ActorRole:
     def report(self, *, now: bool = False) -> Orders:
         """Tells the driver what happened, once a second; also called while a writer waits for the learner."""
         if now or self.look.due():
-            waited = sum(writer.wait_seconds for writer in self.writers)
+            waited = self.wait_seconds()
             self.news.wait_seconds, self.waited = waited - self.waited, waited
             acknowledged = sum(writer.acknowledged for writer in self.writers)
-            self.link.post(self.news.message(acknowledged))
+            orders = self.link.post(self.news.message(acknowledged))
+            self.feed.report(self.writers, waited=waited, version=self.version, newest=orders.published)
+            self.meter.add("dreamer_actor_errors_total", self.failures.to(self.link.failures), "board")
         return self.link.orders
+
+    def wait_seconds(self) -> float:
+        """That the replay has held this process back, since it began."""
+        return sum(writer.wait_seconds for writer in self.writers)
 
 
 @ray.remote(num_cpus=0)
@@ -182,28 +175,38 @@ class LearnerRole:
         found = checkpoint.load_newest(place.run.checkpoints)
         if found:
             checkpoint.restore(found, self.agent, self.optimizers)
-        self.tally = Tally(found.update if found else 0)
-        self.link = BoardLink(place.board)
+        instruments = open_instruments(config.cluster, "learner", "learner")
+        self.clock = Clock(self.device)
+        self.tally = Tally(found.update if found else 0, instruments.meter, self.clock)
+        if found:
+            self.tally.feed.saved(found.path)
+        self.link = BoardLink(place.board, instruments)
         self.link.orders = Orders(policy_step=found.policy_step if found else 0)
         self.look = Every(MESSAGE_SECONDS)
         self.replay = connect(place.replay_address, config.replay, place.spec, run_id=place.run.id)
-        self.saved = ""
 
     def run(self) -> None:
         """Trains until the driver says stop or the last update is done, and saves."""
         config = self.place.config.train
-        save, draw = Every(config.checkpoint_every), Every(config.image_every)
+        self.clock.take()  # starting is no phase of training
+        save, gallery = Every(config.checkpoint_every), Gallery(config, self.place.config.env, self.clock)
         if self.tally.update:
             self.publish()  # a resumed run does not play at random
         reports = learn(
-            self.agent, self.optimizers, self.samples(), config, device=self.device, update=self.tally.update
+            self.agent,
+            self.optimizers,
+            self.samples(),
+            config,
+            device=self.device,
+            update=self.tally.update,
+            mark=self.clock.mark,
         )
         for report in reports:
             self.tally.add(report)
             if report.update == 1 or report.update % config.publish_every == 0:
                 self.publish()
-            if draw.due():
-                self.link.post(self.tally.message(look=look_at(self.agent, self.place.config.env, report.batch)))
+            if look := gallery.look(self.agent, report.batch):
+                self.link.post(self.tally.message(look=look))
             if save.due():
                 self.save()
             if self.ended():
@@ -214,15 +217,18 @@ class LearnerRole:
 
     def samples(self) -> Iterator[Sample]:
         """Batches as they come; while none comes, the driver still hears from us. Ends on the driver's word."""
+        self.clock.mark("wait")
         sampler = self.replay.sampler()
         try:
             while not self.ended():
                 began = time.monotonic()
+                self.clock.mark("wait")
                 try:
                     sample = sampler.sample(timeout=MESSAGE_SECONDS)
                 except ReplayTimeout:
                     continue
                 finally:
+                    self.clock.mark("other")
                     self.tally.waited(time.monotonic() - began)
                 yield sample
         finally:
@@ -234,8 +240,7 @@ class LearnerRole:
 
     def report(self, *, now: bool = False) -> Orders:
         if now or self.look.due():
-            self.link.post(self.tally.message(self.stats(), checkpoint=self.saved))
-            self.saved = ""
+            self.link.post(self.tally.message(self.stats()))
             self.tally.check(self.place.config.train.nonfinite_limit, self.place.run.checkpoints)
         return self.link.orders
 
@@ -247,14 +252,17 @@ class LearnerRole:
             return None
 
     def publish(self) -> None:
+        self.clock.mark_read("publish")
         snapshot = self.agent.snapshot(self.tally.update)
         self.link.publish(snapshot.version, [weight.numpy() for weight in snapshot.weights])
+        self.clock.mark("other")
 
     def save(self) -> None:
         """Replay first, then the weights. What cannot be saved is said, and training goes on."""
         config = self.place.config
         if not self.tally.savable():
             return
+        self.clock.mark_read("checkpoint")
         try:
             replay = ray.get_actor(REPLAY)
             ray.get(replay.checkpoint.remote(), timeout=120)
@@ -269,6 +277,7 @@ class LearnerRole:
                 progress=checkpoint.Progress(self.tally.update, self.link.orders.policy_step),
                 keep=config.train.keep_checkpoints,
             )
-            self.saved = path.name
+            self.tally.feed.saved(path)
         except (OSError, FloatingPointError) as error:
             log.error("no checkpoint now (%s); the one before it stays, and training goes on", error)
+        self.clock.mark("other")
