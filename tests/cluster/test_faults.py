@@ -66,7 +66,7 @@ def test_board_and_silent_actor(tmp_path: Path, new_driver: NewDriver) -> None:
     after("play after the board's death", lambda: played(run, 0) + played(run, 1) > steps + 40)
 
     stopped = driver.hurt("ActorRole", signal.SIGSTOP)
-    update, steps = update_of(run), min(played(run, 0), played(run, 1))
+    update = update_of(run)
     after("a word on the silent actor", lambda: "has said nothing for" in driver.said())
     assert update_of(run) > update + 20, "the other one plays on"
     stopped.send_signal(signal.SIGCONT)
@@ -145,15 +145,14 @@ def test_a_full_disk_and_another_run_beside_it(tmp_path: Path, new_driver: NewDr
         wait_for("a checkpoint", lambda: (run / "checkpoints" / "latest").exists() and update_of(run) > 20)
 
         clash = new_driver(tmp_path / "clash", "--cluster.metrics-port", port)
-        assert clash.process.wait(60) == 2
+        assert clash.process.wait(120) == 2
         assert f"error: port {port} for metrics is in use" in clash.said()
         beside = new_driver(other, "--updates", "30")
 
         fill = small / "fill"
-        with fill.open("wb") as file, pytest.raises(OSError, match="No space left"):
+        with fill.open("wb", buffering=0) as file, pytest.raises(OSError, match="No space left"):
             while True:
                 file.write(bytes(4096))
-                file.flush()
         after("a word on the full disk", lambda: "No space left" in driver.said())
         time.sleep(3)
         assert driver.process.poll() is None, driver.said()
@@ -168,6 +167,4 @@ def test_a_full_disk_and_another_run_beside_it(tmp_path: Path, new_driver: NewDr
         found = checkpoint.load_newest(run / "checkpoints")
         assert found is not None and found.policy_step == rows(run / "metrics.jsonl")[-1]["policy_step"]
     finally:
-        for each in (driver, clash, beside):
-            each.destroy()
         subprocess.run(["umount", "--lazy", str(small)], check=True)
