@@ -121,7 +121,7 @@ def test_only_the_end_of_a_long_file_is_read(tmp_path: Path, monkeypatch: pytest
 def test_the_command(run: Run, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert main(["status", str(run.path), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert found["update"] == 100 and found["state"] == "silent" and found["runtime"] == "ray"
+    assert found["update"] == 100 and found["state"] == "running" and found["runtime"] == "ray"
     assert main(["status", str(tmp_path / "nowhere")]) == 2
     assert "holds no run" in capsys.readouterr().err
     state = run_state.read(run.path)
