@@ -110,7 +110,7 @@ ACTING = (
     Spec(
         "dreamer_actor_step_seconds", HISTOGRAM, "seconds",
         "one tick: a policy step of all games of this actor, without the time it waited for the replay",
-        "flat, whatever it is on this machine", "long: the cores are shared with too much else; fewer actor.games", ACTOR,
+        "flat", "long: the cores are shared with too much else; fewer actor.games", ACTOR,
         buckets=STEP_SECONDS
     ),
     Spec(
