@@ -103,10 +103,13 @@ def games_and_policy(part: str, presets: list[str], device: torch.device, begin:
 
 
 def learners(presets: list[str], device: torch.device, begin: Callable[[str], None]) -> list[Result]:
-    """Updates of each preset, in each precision."""
+    """Updates of each preset, in each precision that this machine computes in sensible time."""
     results = []
+    slow = ceilings.slow_bfloat16(device)
+    if slow:
+        begin("nothing in bfloat16: this CPU lacks AVX-512, and one of preset paper would take minutes")
     for name in presets:
-        for precision in ("float32", "bfloat16"):
+        for precision in ("float32",) if slow else ("float32", "bfloat16"):
             begin(f"the learner, preset {name}, {precision}")
             results.append(bench_learner(name, preset(name), device, precision)._asdict())
     return results

@@ -17,6 +17,8 @@ from cluster.config import ClusterConfig
 from cluster.instruments import open_instruments
 from cluster.messages import Message, Note
 
+NOTHING = -1  # in the place of an update: there are no weights on the board
+
 
 class Orders(NamedTuple):
     """What the driver wants of everybody."""
@@ -24,32 +26,51 @@ class Orders(NamedTuple):
     stop_actors: bool = False
     stop_learner: bool = False
     policy_step: int = 0  # played so far, for the learner's checkpoints
-    published: int = -1  # update of the policy on the board, which fills this in; -1 = none yet
+    players: tuple[int, ...] = ()  # actors that play now, in order: each has its share of exploration
+    oldest: tuple[tuple[int, int], ...] = ()  # (actor, incarnation): older incarnations of it must end
+
+    def ends(self, actor: int, incarnation: int) -> bool:
+        """Whether this copy of an actor must end: everybody does, it was retired, or a newer one has its place.
+
+        A copy can outlive its place: cut off from the head, it plays on while Ray has long given it up.
+        """
+        return self.stop_actors or incarnation < dict(self.oldest).get(actor, 0)
+
+
+class Answer(NamedTuple):
+    """What the board says to whoever leaves a message."""
+
+    orders: Orders | None  # None: it was started again just now, and the driver has not spoken yet
+    published: int  # update of the policy on the board; NOTHING: the learner is to publish again
 
 
 class Weights(NamedTuple):
     """A published policy."""
 
-    serial: int  # grows with every publication, also when a restarted learner begins at an older update
+    serial: int  # grows with every publication, also when a learner or a board is started again
     update: int
     ref: list[Any]  # [object reference to list of arrays]; in a list, so that Ray hands on the reference
 
 
 @ray.remote(num_cpus=0, max_restarts=-1)
 class Board:
-    """Mailbox for weights (newest only) and messages (until the driver takes them)."""
+    """Mailbox for weights (newest only) and messages (until the driver takes them).
+
+    Ray starts it again when it dies, empty: the driver repeats its orders twice a second, the learner publishes when it
+    hears that there are no weights, and the totals in an actor's next message make up for those that were lost.
+    """
 
     def __init__(self, cluster: ClusterConfig) -> None:
         self._weights: Weights | None = None
+        self._serial = time.time_ns()  # a board that is started again does not use a number twice
         self._messages: list[Message] = []
-        self._orders = Orders()
+        self._orders: Orders | None = None
         self._meter, self._target = open_instruments(cluster, "board", "board")
 
     def publish(self, update: int, arrays: list[np.ndarray]) -> None:
         """Replaces the published policy."""
-        serial = self._weights.serial + 1 if self._weights else 1
-        self._weights = Weights(serial, update, [ray.put(arrays)])
-        self._orders = self._orders._replace(published=update)
+        self._serial += 1
+        self._weights = Weights(self._serial, update, [ray.put(arrays)])
         self._meter.add("dreamer_board_publications_total")
         self._meter.set("dreamer_board_weights_bytes", sum(array.nbytes for array in arrays))
         self._meter.set("dreamer_board_weights_timestamp_seconds", time.time())
@@ -61,15 +82,15 @@ class Board:
         self._meter.add("dreamer_board_pulls_total")
         return self._weights
 
-    def post(self, message: Message) -> Orders:
+    def post(self, message: Message) -> Answer:
         """Leaves a message for the driver; returns its orders."""
         self._messages.append(message)
         self._meter.set("dreamer_board_messages_waiting", len(self._messages))
-        return self._orders
+        return Answer(self._orders, self._weights.update if self._weights else NOTHING)
 
     def exchange(self, orders: Orders) -> list[Message]:
         """The driver's call: gives orders, takes the messages."""
-        self._orders = orders._replace(published=self._orders.published)
+        self._orders = orders
         messages, self._messages = self._messages, []
         self._meter.set("dreamer_board_messages_waiting", 0)
         return [*messages, self._target] if self._target else messages

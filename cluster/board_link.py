@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+import time
 from typing import Any
 
 import numpy as np
 import ray
 import torch
 
-from cluster.board import Orders
+from cluster.board import Answer, Orders
 from cluster.every import Every
 from cluster.instruments import AGAIN_SECONDS, Instruments
 from cluster.messages import Message
@@ -17,6 +18,7 @@ from dreamer.types import PolicySnapshot
 
 log = logging.getLogger("board")
 CALL_SECONDS = 10.0  # that a call to the board may take; after that we go on without an answer
+ORPHAN_SECONDS = 120.0  # without an answer from the board, after which an actor ends: Ray gives a node up after some 60
 
 
 class BoardLink:
@@ -24,7 +26,9 @@ class BoardLink:
 
     def __init__(self, board: Any, instruments: Instruments) -> None:
         self._board, self._instruments = board, instruments
+        self._heard = time.monotonic()
         self.orders = Orders()
+        self.published = 0  # update of the policy on the board, as far as we know; board.NOTHING = there is none
         self.serial = 0  # of the weights taken last
         self.failures = 0  # calls without an answer
         self._again = Every(AGAIN_SECONDS)
@@ -34,8 +38,15 @@ class BoardLink:
         """Sends a message; returns the newest orders known."""
         if self._again.due():
             self._instruments.announce(self._board)
-        self.orders = self._call(self._board.post.remote(message)) or self.orders
+        answer: Answer | None = self._call(self._board.post.remote(message))
+        if answer is not None:
+            self._heard, self.published = time.monotonic(), answer.published
+            self.orders = answer.orders or self.orders
         return self.orders
+
+    def cut_off(self) -> bool:
+        """Whether the board has been silent for so long that the run must have gone on without us, or ended."""
+        return time.monotonic() - self._heard > ORPHAN_SECONDS
 
     def publish(self, update: int, arrays: list[np.ndarray]) -> None:
         self._board.publish.remote(update, arrays)

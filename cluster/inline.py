@@ -10,6 +10,7 @@ import logging
 import shutil
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -106,7 +107,7 @@ class InlineRun:
         """What happened since the last report. The side that waited for most of that time counts as held back."""
         half = (time.monotonic() - self.news.began) / 2
         held = self.news.wait_seconds > half
-        self.log.handle(self.news.message(sum(writer.acknowledged for writer in self.writers)))
+        self.log.handle(self.news.message(self.writers))
         self.acting.report(self.writers, waited=self.waited, version=self.news.version, newest=self.tally.update)
         self.tally.waited(self.gaps.seconds())
         stats = self.replay.stats()
@@ -201,6 +202,13 @@ class InlineRun:
             return f"signal {stop.signal}"
         minutes = (time.monotonic() - self.began) / 60
         return reached(self.job.limits, policy_step=self._policy_step(), update=self.tally.update, minutes=minutes)
+
+
+@contextmanager
+def ready(job: Job) -> Iterator[Job]:
+    """The job with the address of its metrics: nobody else's business than this machine's."""
+    host = job.config.cluster.host
+    yield job.at("127.0.0.1" if host == "auto" else host)
 
 
 def train(job: Job, run_log: RunLog, stop: Stop) -> str:

@@ -14,7 +14,7 @@ import torch
 from actors.env import make_games, resolve
 from actors.exploration import epsilons
 from actors.rollout import play
-from cluster.board import NoteHandler, Orders
+from cluster.board import NOTHING, NoteHandler, Orders
 from cluster.board_link import BoardLink
 from cluster.config import Config, to_json
 from cluster.every import Every
@@ -59,8 +59,9 @@ class ReplayRole:
         self._instruments = open_instruments(place.config.cluster, "replay", "replay")
         self._feed = ReplayFeed(self._instruments.meter, replay, self._server.stats())
 
-    def address(self) -> str:
-        return self._server.address
+    def where(self) -> str:
+        """The address of its machine: answered as soon as it runs, and while it lives."""
+        return ray.util.get_node_ip_address()
 
     def checkpoint(self) -> None:
         began = time.monotonic()
@@ -105,10 +106,15 @@ class ActorRole:
             place.config.replay,
             place.spec,
             run_id=place.run.id,
-            should_stop=lambda: self.report().stop_actors,
+            should_stop=self.ended,
         )
         self.writers = [replay.writer() for _ in range(self.games.num)]
         self.version, self.ticks = -1, 0
+        self.epsilon = self.share_of_exploration()
+
+    def where(self) -> str:
+        """The address of its machine: answered as soon as it runs."""
+        return ray.util.get_node_ip_address()
 
     def run(self) -> None:
         """Plays until the driver says stop."""
@@ -117,7 +123,7 @@ class ActorRole:
             self.games,
             self.agent,
             refresh=self.refresh,
-            epsilon=epsilons(config.actor, actor=self.index, actors=config.cluster.actors),
+            epsilon=self.epsilon,
             states=config.replay.stored_state,
             rng=self.rng,
         )
@@ -128,7 +134,7 @@ class ActorRole:
             waited_now = self.wait_seconds()
             self.feed.tick(tick, time.monotonic() - began - (waited_now - waited))
             began, waited = time.monotonic(), waited_now
-            if self.report().stop_actors:
+            if self.ended():
                 break
         for writer in self.writers:
             writer.close()
@@ -143,16 +149,26 @@ class ActorRole:
         self.ticks += 1
         return self.version
 
+    def ended(self) -> bool:
+        """Whether to play on; also asked while a writer waits for the learner."""
+        return self.report().ends(self.index, self.incarnation) or self.link.cut_off()
+
     def report(self, *, now: bool = False) -> Orders:
-        """Tells the driver what happened, once a second; also called while a writer waits for the learner."""
+        """Tells the driver what happened, once a second."""
         if now or self.look.due():
             waited = self.wait_seconds()
             self.news.wait_seconds, self.waited = waited - self.waited, waited
-            acknowledged = sum(writer.acknowledged for writer in self.writers)
-            orders = self.link.post(self.news.message(acknowledged))
-            self.feed.report(self.writers, waited=waited, version=self.version, newest=orders.published)
+            players = self.link.orders.players
+            if self.link.post(self.news.message(self.writers)).players != players and self.epsilon is not None:
+                self.epsilon[:] = self.share_of_exploration()  # `play` reads it anew at every step
+            self.feed.report(self.writers, waited=waited, version=self.version, newest=self.link.published)
             self.meter.add("dreamer_actor_errors_total", self.failures.to(self.link.failures), "board")
         return self.link.orders
+
+    def share_of_exploration(self) -> np.ndarray | None:
+        """How often each of our games acts at random, float64 [E], given who else plays now; None = never."""
+        players = sorted({*self.link.orders.players, self.index})
+        return epsilons(self.place.config.actor, actor=players.index(self.index), actors=len(players))
 
     def wait_seconds(self) -> float:
         """That the replay has held this process back, since it began."""
@@ -184,6 +200,10 @@ class LearnerRole:
         self.link.orders = Orders(policy_step=found.policy_step if found else 0)
         self.look = Every(MESSAGE_SECONDS)
         self.replay = connect(place.replay_address, config.replay, place.spec, run_id=place.run.id)
+
+    def where(self) -> str:
+        """The address of its machine: answered as soon as it runs."""
+        return ray.util.get_node_ip_address()
 
     def run(self) -> None:
         """Trains until the driver says stop or the last update is done, and saves."""
@@ -241,6 +261,8 @@ class LearnerRole:
     def report(self, *, now: bool = False) -> Orders:
         if now or self.look.due():
             self.link.post(self.tally.message(self.stats()))
+            if self.tally.update and self.link.published == NOTHING:
+                self.publish()
             self.tally.check(self.place.config.train.nonfinite_limit, self.place.run.checkpoints)
         return self.link.orders
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import logging
 import time
 from collections import deque
@@ -14,12 +13,13 @@ import numpy as np
 from rich.console import Console
 from rich.live import Live
 from rich.text import Text
-from tensorboardX import SummaryWriter
 from tensorboardX.proto.summary_pb2 import Summary
 
 from actors.env import resolve
 from cluster import run_state
+from cluster.books import Books
 from cluster.config import Config
+from cluster.files import Curves, Lines
 from cluster.images import write_gif
 from cluster.messages import ActorMessage, LearnerMessage, Message, Note, Target
 from cluster.run_dir import Run
@@ -52,17 +52,16 @@ class RunLog:
         run_state.begin(run.path, runtime=runtime, metrics=self.address)
         self._frame_skip = resolve(config.env).frame_skip
         self._scores: deque[float] = deque(maxlen=SCORES)
-        self._acknowledged: dict[tuple[int, int], int] = {}  # (actor, incarnation) -> policy steps safe in the replay
+        self._books = Books(run.path / "actors.json")
         self._acting_version = 0
         self._training = False
         self._since_update: tuple[int, int] | None = None  # (update, policy step) when training (re)started
         self._interval = _Interval()
         self._row: dict[str, Any] = {}  # the last row of metrics.jsonl
         self._sight: dict[str, float] = {}  # for the next one
-        # Line-buffered: what is written survives the death of this process.
-        self._metrics_file = (run.path / "metrics.jsonl").open("a", buffering=1)
-        self._episodes_file = (run.path / "episodes.jsonl").open("a", buffering=1)
-        self._board = SummaryWriter(str(run.path / "tensorboard"), flush_secs=30)
+        self._metrics_file = Lines(run.path / "metrics.jsonl")
+        self._episodes_file = Lines(run.path / "episodes.jsonl")
+        self._board = Curves(run.path / "tensorboard")
         self._live = Live("", console=console, refresh_per_second=2, transient=True) if console.is_terminal else None
         if self._live:
             self._live.start()
@@ -129,17 +128,17 @@ class RunLog:
         return (self.update - update) * replay.batch * replay.length / played if played else None
 
     def _actor(self, message: ActorMessage) -> None:
-        self.policy_step += message.played
-        self._interval.played += message.played
+        played = self._books.take(message)
+        self.policy_step += played
+        self._interval.played += played
         self._interval.actor_seconds += message.seconds
         self._interval.actor_wait += message.wait_seconds
-        self._acknowledged[message.actor, message.incarnation] = message.acknowledged
         self._acting_version = max(message.policy_version, 0)
         self._view.heard(f"actor-{message.actor}")
         for episode in message.episodes:
             self._scores.append(episode.score)
             line = {"time": time.time(), "actor": message.actor, "policy_step": self.policy_step}
-            self._episodes_file.write(json.dumps(line | episode._asdict()) + "\n")
+            self._episodes_file.write(line | episode._asdict())
             self._board.add_scalar("episode/score", episode.score, self.policy_step)
             self._board.add_scalar("episode/length_policy_steps", episode.length, self.policy_step)
 
@@ -156,7 +155,7 @@ class RunLog:
             if image.ndim == 4:
                 add_film(self._board, name, image, self.policy_step)
             else:
-                self._board.add_image(name, image, self.policy_step, dataformats="HWC")
+                self._board.add_image(name, image, self.policy_step)
         for name, value in message.sight.items():
             self._board.add_scalar(f"sight/{name}", value, self.policy_step)
         self._sight |= message.sight
@@ -170,7 +169,8 @@ class RunLog:
             "frame": self.policy_step * self._frame_skip,
             "score": self.score(),
             "replay_ratio": self.replay_ratio(),
-            "acknowledged_steps": sum(self._acknowledged.values()),  # by actors started in this process
+            "acknowledged_steps": self._books.acknowledged(),  # by actors started in this process
+            "open_steps": self._books.open_steps(),  # of these actors: neither confirmed nor dropped
             "acting_policy_age": self.update - self._acting_version,  # updates
             **self._interval.row(),
             **{f"sight/{name}": value for name, value in self._sight.items()},
@@ -178,7 +178,8 @@ class RunLog:
         self._sight = {}
         self._row = row
         self._interval = _Interval()
-        self._metrics_file.write(json.dumps(row) + "\n")
+        self._metrics_file.write(row)
+        self._books.save()
         for name, value in row.items():
             if isinstance(value, float) and name != "time" and not name.startswith("sight/"):
                 self._board.add_scalar(f"train/{name}", value, self.policy_step)
@@ -241,13 +242,13 @@ class _Interval:
         }
 
 
-def add_film(board: SummaryWriter, name: str, frames: np.ndarray, policy_step: int) -> None:
+def add_film(board: Curves, name: str, frames: np.ndarray, policy_step: int) -> None:
     """A film uint8 [N, H, W, 3] among TensorBoard's images, which plays GIFs. Its own add_video would need moviepy."""
     gif = io.BytesIO()
     write_gif(frames, gif, FILM_FPS)
     height, width = frames.shape[1:3]
     image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=gif.getvalue())
-    board.file_writer.add_summary(Summary(value=[Summary.Value(tag=name, image=image)]), policy_step)
+    board.add_summary(Summary(value=[Summary.Value(tag=name, image=image)]), policy_step)
 
 
 def who_waits(learner: float, actor: float) -> str:
