@@ -29,7 +29,8 @@ incarnations = itertools.count()
 
 def make_config() -> Config:
     config = cpu()
-    return replace(config, train=replace(config.train, log_every=1e9), cluster=replace(config.cluster, metrics_port=0))
+    cluster = replace(config.cluster, host="127.0.0.1", metrics_port=0)
+    return replace(config, train=replace(config.train, log_every=1e9), cluster=cluster)
 
 
 def actor(played: int, *, seconds: float = 1.0, wait: float = 0.0, scores: tuple[float, ...] = ()) -> ActorMessage:
@@ -132,7 +133,7 @@ def test_films_and_strips_go_to_tensorboard(log: RunLog, tmp_path: Path) -> None
 def test_an_actor_that_played_nothing_still_has_its_policy() -> None:
     news = ActorNews(0, 0)
     news.version = 7
-    assert [news.message(0).policy_version for _ in range(2)] == [7, 7]
+    assert [news.message([]).policy_version for _ in range(2)] == [7, 7]
 
 
 def test_the_bottleneck_is_named() -> None:
