@@ -28,7 +28,7 @@ WORK = (
         "dreamer_learner_phase_seconds_total", COUNTER, "seconds",
         "where the learner's time goes. As one CUDA graph the update is one phase, `update`; elsewhere it is told "
         "apart into `world_model`, `dream` and `behavior`. With PPO `behavior` has its minibatches too",
-        "most of it in the update; publish, pictures, checkpoint and other below 5 % together",
+        "nearly all of it in the parts of the update",
         "wait: more actors; publish: raise train.publish_every; pictures: raise train.image_every and video_every",
         LEARNER, labels={"phase": PHASES}
     ),

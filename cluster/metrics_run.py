@@ -86,7 +86,7 @@ ACTING = (
     Spec(
         "dreamer_actor_dropped_steps_total", COUNTER, "policy steps",
         "steps that never got into a window: games shorter than one window, and games that were broken off",
-        "below 1 % of policy steps", "more: games are shorter than replay.length; make that smaller", ACTOR
+        "a small share of policy steps", "many: games are shorter than replay.length; make that smaller", ACTOR
     ),
     Spec(
         "dreamer_actor_episode_score_points", HISTOGRAM, "points", "scores of finished games",
@@ -110,7 +110,7 @@ ACTING = (
     Spec(
         "dreamer_actor_step_seconds", HISTOGRAM, "seconds",
         "one tick: a policy step of all games of this actor, without the time it waited for the replay",
-        "preset cpu, 8 games: below 0.1", "long: the cores are shared with too much else; fewer actor.games", ACTOR,
+        "flat", "long: the cores are shared with too much else; fewer actor.games", ACTOR,
         buckets=STEP_SECONDS
     ),
     Spec(
