@@ -16,7 +16,7 @@ from rich.console import Console
 
 from actors.env import resolve
 from cluster import doctor as checks
-from cluster import run_dir
+from cluster import ray_environment, run_dir
 from cluster.config import SECTIONS, Config, check, to_json, train_every
 from cluster.options import (
     DoctorOptions,
@@ -46,20 +46,21 @@ def train(arguments: list[str]) -> int:
     device = run_dir.choose_device(config.train.device)
     on_gpu = options.runtime == "inline" and device.type == "cuda"  # where the replay lives
     memory = check_memory(config.replay, spec, torch.cuda.mem_get_info(device)[0] if on_gpu else None)
-    trainer = runtime(options.runtime)
+    trainer = runtime(options.runtime, config)
     stop = Stop()
     run, found = open_or_create(options, config, spec)
     log_to_file(run.path / "log.txt")
     console = Console(stderr=True)
     progress = {"policy_step": found.policy_step, "update": found.update} if found else {}
-    run_log = RunLog(config, run, console, **progress)
     job = Job(config, run, Limits(options.steps, options.updates, options.minutes), found)
-    for line in greeting(job, options.runtime, device, memory, run_log):
-        run_log.say(line)
-    try:
-        why = trainer(job, run_log, stop)
-    finally:
-        run_log.close()
+    with trainer.ready(job) as job:
+        run_log = RunLog(job.config, run, console, **progress)
+        for line in greeting(job, options.runtime, device, memory, run_log):
+            run_log.say(line)
+        try:
+            why = trainer.train(job, run_log, stop)
+        finally:
+            run_log.close()
     run_log.say(f"ended: {why}; update {run_log.update:,}, policy step {run_log.policy_step:,}; saved in {run.path}")
     return stop.exit_code
 
@@ -109,12 +110,12 @@ def open_or_create(
     return run, found
 
 
-def runtime(name: str) -> Any:
-    """The function that trains. Ray is imported only where it is asked for."""
+def runtime(name: str, config: Config) -> Any:
+    """The module that trains: `ready` and `train`. Ray is imported only where it is asked for."""
     if name == "inline":
         from cluster import inline
 
-        return inline.train
+        return inline
     missing = [package for package in ("ray", "reverb", "tensorflow") if find_spec(package) is None]
     if missing:
         version = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -122,9 +123,10 @@ def runtime(name: str) -> Any:
             f"--runtime ray needs {' and '.join(missing)}, made for Python 3.11; this is {version}: "
             "use `make setup` with Python 3.11, or --runtime inline"
         )
+    ray_environment.set_for(config.cluster)
     from cluster import launch
 
-    return launch.train
+    return launch
 
 
 def greeting(job: Job, name: str, device: torch.device, memory: str, run_log: RunLog) -> list[str]:
@@ -132,7 +134,8 @@ def greeting(job: Job, name: str, device: torch.device, memory: str, run_log: Ru
     config, replay = job.config, job.config.replay
     where = f"{device} ({torch.cuda.get_device_name()})" if device.type == "cuda" else "CPU (no GPU is used)"
     sizes = parameter_counts(config)
-    played = "inline" if name == "inline" else f"ray, {config.cluster.actors} actor process(es)"
+    many = config.cluster.actors or f"up to {config.cluster.max_actors}"
+    played = "inline" if name == "inline" else f"ray, {many} actor process(es)"
     lines = [
         f"run directory {job.run.path}",
         f"learner on {where}, {config.train.precision}, {sizes['total'] / 1e6:.1f}M parameters",

@@ -14,14 +14,20 @@ from dreamer.types import NO_CLASS
 from learner.config import TrainConfig
 from replay.config import ReplayConfig, UserError, check_config
 
+LEAST_STALL = 5.0  # seconds
+
 
 @dataclass(frozen=True)
 class ClusterConfig:
     """Processes and ports."""
 
-    actors: int = 1  # actor processes; ours
-    address: str = "local"  # Ray to join, local = start one on this machine; ours
-    host: str = "127.0.0.1"  # address that our servers bind and announce; ours
+    actors: int = 1  # actor processes wanted, 0 = as many as the cluster's nodes offer, now and later; ours
+    max_actors: int = 64  # actor processes at most, whatever the nodes offer; ours
+    wait_for: int = 1  # actor processes without which training does not begin; ours
+    wait_seconds: float = 900.0  # that they may take to find a place; ours: a cloud's machine starts in 2 to 5 minutes
+    stall_seconds: float = 180.0  # of silence after which a process is killed and started again; ours
+    address: str = "local"  # Ray to join: auto or host:port; local = start one on this machine; ours
+    host: str = "auto"  # address our servers announce; auto = 127.0.0.1, on a cluster the head's private one; ours
     metrics_port: int = 9108  # TCP port of the Prometheus metrics, 0 = any free one, -1 = none; ours
 
 
@@ -82,7 +88,7 @@ def check(config: Config) -> None:
         ),
         (0 <= config.actor.epsilon <= 1, f"actor.epsilon is a share, 0 to 1, not {config.actor.epsilon}"),
         (config.actor.pull_every > 0, f"actor.pull_every must be at least 1, not {config.actor.pull_every}"),
-        (config.cluster.actors > 0, f"cluster.actors must be at least 1, not {config.cluster.actors}"),
+        *cluster_rules(config.cluster),
         (config.behavior.horizon > 1, f"behavior.horizon must be at least 2, not {config.behavior.horizon}"),
         (
             config.behavior.name in ("actor_critic", "ppo"),
@@ -117,6 +123,25 @@ def check(config: Config) -> None:
     for holds, message in rules:
         if not holds:
             raise UserError(message)
+
+
+def cluster_rules(cluster: ClusterConfig) -> list[tuple[bool, str]]:
+    """What must hold of it, and what to say where it does not."""
+    local, wanted = cluster.address == "local", min(cluster.actors or cluster.max_actors, cluster.max_actors)
+    return [
+        (cluster.actors >= (1 if local else 0), f"cluster.actors must be at least 1, not {cluster.actors}"),
+        (cluster.max_actors > 0, f"cluster.max_actors must be at least 1, not {cluster.max_actors}"),
+        (
+            0 <= cluster.wait_for <= wanted,
+            f"cluster.wait_for must be 0 to the {wanted} actor processes that are wanted, not {cluster.wait_for}",
+        ),
+        (cluster.wait_seconds > 0, f"cluster.wait_seconds must be positive, not {cluster.wait_seconds:g}"),
+        (
+            cluster.stall_seconds >= LEAST_STALL,
+            f"cluster.stall_seconds must be at least {LEAST_STALL:g}, not {cluster.stall_seconds:g}: a busy process "
+            "would be taken for a dead one",
+        ),
+    ]
 
 
 def train_every(config: Config) -> float:

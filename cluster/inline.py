@@ -10,6 +10,7 @@ import logging
 import shutil
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -76,7 +77,7 @@ class InlineRun:
                 self._play(ticks)
                 why = self._learn(stop) or self._why_end(stop)
                 if look.due() or why:
-                    self.log.handle(self.news.message(sum(writer.acknowledged for writer in self.writers)))
+                    self.log.handle(self.news.message(self.writers))
                     self.tally.waited(self.gaps.seconds())
                     self.log.handle(self.tally.message(self.replay.stats()))
                     self.tally.check(self.config.train.nonfinite_limit, self.job.run.checkpoints)
@@ -163,6 +164,13 @@ class InlineRun:
             return f"signal {stop.signal}"
         minutes = (time.monotonic() - self.began) / 60
         return reached(self.job.limits, policy_step=self._policy_step(), update=self.tally.update, minutes=minutes)
+
+
+@contextmanager
+def ready(job: Job) -> Iterator[Job]:
+    """The job with the address of its metrics: nobody else's business than this machine's."""
+    host = job.config.cluster.host
+    yield job.at("127.0.0.1" if host == "auto" else host)
 
 
 def train(job: Job, run_log: RunLog, stop: Stop) -> str:

@@ -5,76 +5,32 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import ray
 
+from cluster import placement
 from cluster.board import Board, Orders
 from cluster.cli import SPIN
-from cluster.config import Config
-from cluster.messages import Message
+from cluster.messages import ActorMessage, LearnerMessage, Message
 from cluster.roles import REPLAY, ActorRole, LearnerRole, Place, ReplayRole
 from cluster.run_dir import choose_device, env_spec
 from cluster.run_log import RunLog
 from cluster.signals import Stop
-from cluster.training import Job, reached
-from learner.config import Diverged
+from cluster.supervise import Worker, last_line, news_of_silence, raise_if_diverged, silence, user_error, watch
+from cluster.training import Every, Job, reached
+from cluster.troupe import Troupe
 from replay.config import UserError
 from replay.ports import free_port
 
 log = logging.getLogger("launch")
 START_SECONDS = 120.0  # that a process may take to start
 END_SECONDS = 180.0  # that the learner may take to save
-BACK_OFF = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0)  # seconds between a death and the next start, growing
-HEALTHY_SECONDS = 60.0  # alive for so long: the next death counts as the first
-
-
-@dataclass
-class Worker:
-    """One process that must run, and how to start it again."""
-
-    role: str
-    start: Callable[[int], Any]  # incarnation -> Ray actor handle
-    handle: Any = None
-    ref: Any = None  # of its `run`, ready when it has ended
-    incarnation: int = 0
-    failures: int = 0  # in a row
-    started: float = 0.0
-    due: float = 0.0  # when to start it again
-
-    def launch(self) -> None:
-        self.handle = self.start(self.incarnation)
-        self.ref = self.handle.run.remote()
-        self.started = time.monotonic()
-
-    def died(self, error: Exception) -> str:
-        """Takes note of a death; returns what to tell the person who watches."""
-        now = time.monotonic()
-        self.failures = 0 if now - self.started > HEALTHY_SECONDS else self.failures
-        wait = BACK_OFF[min(self.failures, len(BACK_OFF) - 1)]
-        self.failures, self.incarnation = self.failures + 1, self.incarnation + 1
-        self.handle, self.ref, self.due = None, None, now + wait
-        return f"{self.role} died ({last_line(error)}); starting it again in {wait:.0f} s"
-
-
-def last_line(error: Exception) -> str:
-    """The end of what an error says: where Ray puts the reason."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1][:200] if lines else type(error).__name__
-
-
-def user_error(error: Exception) -> UserError | None:
-    """The UserError inside what Ray makes of it, if the request is what is wrong."""
-    cause = getattr(error, "cause", None)
-    return cause if isinstance(cause, UserError) else None
-
-
-def raise_if_diverged(error: Exception) -> None:
-    """A learner that started again would only diverge again."""
-    if isinstance(cause := getattr(error, "cause", None), Diverged):
-        raise cause from error
+CALL_SECONDS = 10.0  # that the board may take to answer
+WAIT_SAY_SECONDS = 15.0  # between two lines on whom training waits for
 
 
 class RayRun:
@@ -86,71 +42,125 @@ class RayRun:
         # Fixed from here on: a restarted server must be found where the old one was.
         port = free_port(config.replay.port)
         self.config = config = replace(config, replay=replace(config.replay, port=port))
-        self.board = Board.remote()
+        self.board = Board.options(resources=placement.ON_HEAD).remote()
         self.place = Place(config, job.run, env_spec(config), self.board, f"{config.cluster.host}:{port}")
-        self.replay = Worker("replay", self._start_replay)
+        self.replay = Worker("replay", self._start_replay, speaks=False)
         self.learner = Worker("learner", self._start_learner)
-        self.actors = [Worker(f"actor-{n}", self._actor_starter(n)) for n in range(config.cluster.actors)]
-        self.began = time.monotonic()
+        self.troupe = Troupe(config.cluster, self._start_actor, run_log.say)
+        self.began = self.board_heard = time.monotonic()
+        self.has_begun = False  # whoever must be there was there
+        self.said_wait = Every(WAIT_SAY_SECONDS)
+        self.expected: list[str] = []
 
     def train(self, stop: Stop) -> str:
         """Runs until a limit or a signal; saves; returns why it ended."""
         self.replay.launch()
-        self._await_start(self.replay.handle.address.remote(), "the replay server")
-        for worker in (self.learner, *self.actors):
-            worker.launch()
-        self.log.expect(worker.role for worker in (self.replay, self.learner, *self.actors))
+        self._await_start(self.replay.where_ref, "the replay server")
+        self.learner.launch()
         why = ""
         while not why:
+            self.troupe.follow_nodes()
+            self._expect()
             self._exchange(Orders(policy_step=self.log.policy_step))
-            why = self._supervise([self.replay, self.learner, *self.actors], timeout=0.5)
-            why = why or self._why_end(stop)
+            why = self._supervise() or self._why_end(stop)
+            self._await_everybody()
         self._end(why)
         return why
 
     # --- One turn of the driver's loop ---
 
+    def _workers(self) -> list[Worker]:
+        return [self.replay, self.learner, *self.troupe.workers()]
+
+    def _expect(self) -> None:
+        """Tells the records who should be running, when that changes."""
+        expected = [self.replay.role, self.learner.role, *self.troupe.expected()]
+        if expected != self.expected:
+            self.expected = expected
+            self.log.expect(expected)
+
     def _exchange(self, orders: Orders) -> None:
         """Gives orders and takes in what was reported; a board that is being restarted is tried again next time."""
+        now = time.monotonic()
         try:
-            messages: list[Message] = ray.get(self.board.exchange.remote(orders), timeout=10)
+            order = self.troupe.order(orders)
+            messages: list[Message] = ray.get(self.board.exchange.remote(order), timeout=CALL_SECONDS)
         except (ray.exceptions.RayError, TimeoutError) as error:
             log.warning("the board does not answer (%s)", type(error).__name__)
+            if now - self.board_heard > self.config.cluster.stall_seconds:
+                self.log.say("the board has been silent for too long: starting it again")
+                ray.kill(self.board, no_restart=False)
+                self.board_heard = now
+            for worker in self._workers():  # nobody can be heard now
+                worker.heard = max(worker.heard, now)
             return
+        self.board_heard = now
         for message in messages:
+            self._hear(message)
             self.log.handle(message)
 
-    def _supervise(self, workers: list[Worker], timeout: float) -> str:
-        """Starts again what died. Returns why training is over if the learner has ended by itself."""
+    def _hear(self, message: Message) -> None:
+        """Takes note of a sign of life."""
+        worker = self.troupe.find(message) if isinstance(message, ActorMessage) else None
+        worker = self.learner if isinstance(message, LearnerMessage) else worker
+        if worker:
+            worker.heard = time.monotonic()
+
+    def _supervise(self) -> str:
+        """Starts again what died or hangs. Returns why training is over if the learner has ended by itself."""
+        workers, leaving = self._workers(), self.troupe.leaving()
         for worker in workers:
             if worker.ref is None and time.monotonic() >= worker.due:
                 self._restart(worker)
-        refs = {worker.ref: worker for worker in workers if worker.ref is not None}
-        if not refs:  # all of them have died: their back-off passes
-            time.sleep(timeout)
-            return ""
-        done, _ = ray.wait(list(refs), num_returns=1, timeout=timeout)
-        for ref in done:
-            worker = refs[ref]
-            try:
-                ray.get(ref)
-            except ray.exceptions.RayError as error:
-                # What is wrong at the first start is the request; later it is what a death has left behind.
-                if worker.incarnation == 0 and (wrong := user_error(error)):
-                    raise wrong from error
-                raise_if_diverged(error)
-                self.log.say(worker.died(error))
-                continue
-            if worker is self.learner:
+        for worker, error in watch([*workers, *leaving], timeout=0.5):
+            if worker in leaving:
+                self.troupe.left(worker)
+            elif worker is self.learner and error is None:
                 return "the learner did its last update"
+            else:
+                self._say_death(worker, error)
+        for worker in workers:
+            if silence(worker) > self.config.cluster.stall_seconds:
+                self.log.say(worker.died(f"nothing heard for {silence(worker):.0f} s: killed"))
+        for line in news_of_silence(workers):
+            self.log.say(line)
         return ""
+
+    def _say_death(self, worker: Worker, error: Exception | None) -> None:
+        """Raises what starting again cannot mend."""
+        if error is None:  # an actor that has not heard from the board for long
+            self.log.say(worker.died("it was cut off and has ended"))
+            return
+        # What is wrong before training has begun is the request; later it is what a death has left behind.
+        if not self.has_begun and worker.incarnation == 0 and (wrong := user_error(error)):
+            raise wrong from error
+        raise_if_diverged(error)
+        self.log.say(worker.died(last_line(error)))
 
     def _restart(self, worker: Worker) -> None:
         self.log.metrics.restarts.labels(role=worker.role.split("-")[0]).inc()
         try:
             worker.launch()
         except ValueError as error:  # Ray has not yet noticed that the name is free again
-            self.log.say(worker.died(error))
+            self.log.say(worker.died(last_line(error)))
+
+    def _await_everybody(self) -> None:
+        """Until those run without whom training cannot go on: says whom it waits for, and gives up after a time."""
+        if self.has_begun:
+            return
+        lacking = self.troupe.lacking() or ("" if self.learner.where else "the learner has no place yet")
+        if not lacking:
+            self.has_begun = True
+            return
+        cluster, seconds = self.config.cluster, time.monotonic() - self.began
+        if seconds > cluster.wait_seconds:
+            self._end("those whom training needs are not there")
+            raise UserError(
+                f"{lacking}, after {seconds:.0f} s: add nodes (ray status tells what they lack), or change "
+                "--cluster.wait-for or --cluster.wait-seconds"
+            )
+        if self.said_wait.due():
+            self.log.say(f"waiting: {lacking}; {seconds:.0f} of {cluster.wait_seconds:.0f} s")
 
     def _why_end(self, stop: Stop) -> str:
         if stop.signal:
@@ -161,11 +171,16 @@ class RayRun:
     def _end(self, why: str) -> None:
         """Actors first, so that the last checkpoint knows every step that was played; then the learner saves."""
         self.log.say(f"ending: {why}; saving ...")
-        self._finish(self.actors, seconds=30.0, orders=lambda: Orders(True, False, self.log.policy_step))
+        actors = self.troupe.workers() + self.troupe.leaving()
+        self._finish(actors, seconds=30.0, orders=lambda: Orders(True, False, self.log.policy_step))
         self._finish([self.learner], seconds=END_SECONDS, orders=lambda: Orders(True, True, self.log.policy_step))
 
     def _finish(self, workers: list[Worker], *, seconds: float, orders: Callable[[], Orders]) -> None:
         deadline = time.monotonic() + seconds
+        for worker in workers:
+            # Whoever is not yet there has nothing to lose; only a learner may just be starting again.
+            if not worker.where and not (worker is self.learner and self.has_begun):
+                worker.end()
         running = [worker.ref for worker in workers if worker.ref is not None]
         while running and time.monotonic() < deadline:
             self._exchange(orders())
@@ -186,20 +201,18 @@ class RayRun:
             raise RuntimeError(f"{what} did not start: {last_line(error)}") from error
 
     def _start_replay(self, incarnation: int) -> Any:
-        return ReplayRole.options(name=REPLAY, **self._threads(1)).remote(self.place)
+        options = {"resources": placement.ON_HEAD, **self._threads(1)}
+        return ReplayRole.options(name=REPLAY, **options).remote(self.place)
 
     def _start_learner(self, incarnation: int) -> Any:
         train = self.config.train
         gpus = 1 if choose_device(train.device).type == "cuda" else 0
-        options = {"num_gpus": gpus, **self._threads(train.threads)}
+        options = {"num_gpus": gpus, "resources": placement.ON_HEAD, **self._threads(train.threads)}
         return LearnerRole.options(**options).remote(self.place, self.job.limits.updates)
 
-    def _actor_starter(self, index: int) -> Callable[[int], Any]:
-        def start(incarnation: int) -> Any:
-            options = self._threads(self.config.actor.threads)
-            return ActorRole.options(**options).remote(self.place, index, incarnation, self.log.policy_step)
-
-        return start
+    def _start_actor(self, index: int, incarnation: int) -> Any:
+        options = {"resources": placement.ON_ACTOR_NODE, **self._threads(self.config.actor.threads)}
+        return ActorRole.options(**options).remote(self.place, index, incarnation, self.log.policy_step)
 
     @staticmethod
     def _threads(number: int) -> dict[str, Any]:
@@ -208,30 +221,14 @@ class RayRun:
         return {"runtime_env": {"env_vars": {"OMP_NUM_THREADS": threads, "GOMP_SPINCOUNT": SPIN}}}
 
 
+@contextmanager
+def ready(job: Job) -> Iterator[Job]:
+    """Joins or starts Ray; the job with the address that our servers announce. Leaves Ray as it was."""
+    with placement.ray_of(job.config.cluster, namespace=job.run.id) as host:
+        yield job.at(host)
+
+
 def train(job: Job, run_log: RunLog, stop: Stop) -> str:
-    """Joins or starts Ray, trains, and leaves Ray as it was."""
-    start_ray(job.config, namespace=job.run.id)
+    """Trains on the Ray that is ready; returns why it ended."""
     stop.install()
-    try:
-        return RayRun(job, run_log).train(stop)
-    finally:
-        ray.shutdown()
-
-
-def start_ray(config: Config, *, namespace: str) -> None:
-    """A Ray of our own on this machine, or the one at cluster.address."""
-    # Ray reports its use to its makers unless told otherwise; a training run has no business with that.
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    local = config.cluster.address == "local"
-    try:
-        ray.init(
-            address="local" if local else config.cluster.address,
-            namespace=namespace,
-            include_dashboard=False if local else None,
-            # Roles are placed by hand and counted as 0 CPUs: two cores must be enough for all of them.
-            object_store_memory=512 * 2**20 if local else None,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-        )
-    except ConnectionError as error:
-        raise UserError(f"no Ray at cluster.address {config.cluster.address}: {last_line(error)}") from error
+    return RayRun(job, run_log).train(stop)

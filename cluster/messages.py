@@ -11,16 +11,21 @@ from replay import ReplayStats
 
 
 class ActorMessage(NamedTuple):
-    """What one actor did since its last message."""
+    """What one actor did since its last message.
+
+    Its totals are sums since this incarnation began, so that a message that gets lost (with the board, or on a cut
+    link) is made good by the next one, and one that comes late counts nothing twice.
+    """
 
     actor: int
     incarnation: int  # how often this actor was started before
-    played: int  # policy steps
+    played_total: int  # policy steps, since this incarnation began
     episodes: list[EpisodeReport]
     policy_version: int  # update count of its policy; -1 = random play
     seconds: float  # wall clock that this message covers
     wait_seconds: float  # of these, waiting for the replay: the learner is behind
     acknowledged: int  # policy steps, since this incarnation began, that the replay has confirmed
+    dropped: int  # likewise, that are in no window: games shorter than one, and ends of games that were broken off
 
 
 class LearnerMessage(NamedTuple):

@@ -15,12 +15,10 @@ import torch
 from actors.env import make_games
 from actors.exploration import epsilons
 from actors.rollout import play
-from cluster.board import NoteHandler, Orders
+from cluster.board import BoardLink, NoteHandler, Orders
 from cluster.config import Config, to_json
-from cluster.messages import Message
 from cluster.run_dir import Run, choose_device, make_agent
 from cluster.training import ActorNews, Every, Limits, Tally, append, look_at, prepare_learner, reached
-from dreamer.types import PolicySnapshot
 from learner import checkpoint
 from learner.loop import learn
 from learner.step import make_optimizers
@@ -30,7 +28,6 @@ from replay.experience import EnvSpec
 log = logging.getLogger("roles")
 REPLAY = "replay"  # the name under which the replay's process is found, in the Ray namespace of the run
 MESSAGE_SECONDS = 1.0  # between messages to the board
-CALL_SECONDS = 10.0  # that a call to the board may take; after that we go on without an answer
 
 
 class Place(NamedTuple):
@@ -43,41 +40,6 @@ class Place(NamedTuple):
     replay_address: str
 
 
-class BoardLink:
-    """One process's line to the board. A board that does not answer (it is being restarted) changes nothing."""
-
-    def __init__(self, board: Any) -> None:
-        self._board = board
-        self.orders = Orders()
-        self.serial = 0  # of the weights taken last
-
-    def post(self, message: Message) -> Orders:
-        """Sends a message; returns the newest orders known."""
-        self.orders = self._call(self._board.post.remote(message)) or self.orders
-        return self.orders
-
-    def publish(self, update: int, arrays: list[np.ndarray]) -> None:
-        self._board.publish.remote(update, arrays)
-
-    def newer_weights(self) -> PolicySnapshot | None:
-        """The published policy if we have not got it yet."""
-        weights = self._call(self._board.weights.remote(self.serial))
-        arrays = self._call(weights.ref[0]) if weights else None
-        if weights is None or arrays is None:
-            return None
-        self.serial = weights.serial
-        # Ray hands out read-only views of shared memory; they are only copied from.
-        return PolicySnapshot(weights.update, [torch.tensor(array) for array in arrays])
-
-    @staticmethod
-    def _call(ref: Any) -> Any:
-        try:
-            return ray.get(ref, timeout=CALL_SECONDS)
-        except (ray.exceptions.RayError, TimeoutError) as error:
-            log.warning("the board does not answer (%s); going on", type(error).__name__)
-            return None
-
-
 @ray.remote(num_cpus=0, max_concurrency=4)
 class ReplayRole:
     """Holds the Reverb server; starts from its newest checkpoint."""
@@ -88,8 +50,9 @@ class ReplayRole:
         host = place.config.cluster.host
         self._server = serve(replay, place.spec, directory=run.replay, run_id=run.id, host=host)
 
-    def address(self) -> str:
-        return self._server.address
+    def where(self) -> str:
+        """The address of its machine: answered as soon as it runs, and while it lives."""
+        return ray.util.get_node_ip_address()
 
     def checkpoint(self) -> None:
         self._server.checkpoint()
@@ -122,10 +85,15 @@ class ActorRole:
             place.config.replay,
             place.spec,
             run_id=place.run.id,
-            should_stop=lambda: self.report().stop_actors,
+            should_stop=self.ended,
         )
         self.writers = [replay.writer() for _ in range(self.games.num)]
         self.version, self.ticks = -1, 0
+        self.epsilon = self.share_of_exploration()
+
+    def where(self) -> str:
+        """The address of its machine: answered as soon as it runs."""
+        return ray.util.get_node_ip_address()
 
     def run(self) -> None:
         """Plays until the driver says stop."""
@@ -134,14 +102,14 @@ class ActorRole:
             self.games,
             self.agent,
             refresh=self.refresh,
-            epsilon=epsilons(config.actor, actor=self.index, actors=config.cluster.actors),
+            epsilon=self.epsilon,
             states=config.replay.stored_state,
             rng=self.rng,
         )
         for tick in ticks:
             self.news.add(tick)
             append(self.writers, tick)
-            if self.report().stop_actors:
+            if self.ended():
                 break
         for writer in self.writers:
             writer.close()
@@ -156,14 +124,24 @@ class ActorRole:
         self.ticks += 1
         return self.version
 
+    def ended(self) -> bool:
+        """Whether to play on; also asked while a writer waits for the learner."""
+        return self.report().ends(self.index, self.incarnation) or self.link.cut_off()
+
     def report(self, *, now: bool = False) -> Orders:
-        """Tells the driver what happened, once a second; also called while a writer waits for the learner."""
+        """Tells the driver what happened, once a second."""
         if now or self.look.due():
             waited = sum(writer.wait_seconds for writer in self.writers)
             self.news.wait_seconds, self.waited = waited - self.waited, waited
-            acknowledged = sum(writer.acknowledged for writer in self.writers)
-            self.link.post(self.news.message(acknowledged))
+            players = self.link.orders.players
+            if self.link.post(self.news.message(self.writers)).players != players and self.epsilon is not None:
+                self.epsilon[:] = self.share_of_exploration()  # `play` reads it anew at every step
         return self.link.orders
+
+    def share_of_exploration(self) -> np.ndarray | None:
+        """How often each of our games acts at random, float64 [E], given who else plays now; None = never."""
+        players = sorted({*self.link.orders.players, self.index})
+        return epsilons(self.place.config.actor, actor=players.index(self.index), actors=len(players))
 
 
 @ray.remote(num_cpus=0)
@@ -188,6 +166,10 @@ class LearnerRole:
         self.look = Every(MESSAGE_SECONDS)
         self.replay = connect(place.replay_address, config.replay, place.spec, run_id=place.run.id)
         self.saved = ""
+
+    def where(self) -> str:
+        """The address of its machine: answered as soon as it runs."""
+        return ray.util.get_node_ip_address()
 
     def run(self) -> None:
         """Trains until the driver says stop or the last update is done, and saves."""
@@ -236,6 +218,8 @@ class LearnerRole:
         if now or self.look.due():
             self.link.post(self.tally.message(self.stats(), checkpoint=self.saved))
             self.saved = ""
+            if self.tally.update and not self.link.has_weights:
+                self.publish()
             self.tally.check(self.place.config.train.nonfinite_limit, self.place.run.checkpoints)
         return self.link.orders
 

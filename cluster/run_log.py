@@ -15,6 +15,7 @@ from rich.text import Text
 from tensorboardX import SummaryWriter
 
 from actors.env import resolve
+from cluster.books import Books
 from cluster.config import Config
 from cluster.messages import ActorMessage, LearnerMessage, Message, Note
 from cluster.metrics import Metrics
@@ -37,7 +38,7 @@ class RunLog:
             self.address = self.metrics.serve(config.cluster.host, config.cluster.metrics_port)
         self._frame_skip = resolve(config.env).frame_skip
         self._scores: deque[float] = deque(maxlen=SCORES)
-        self._acknowledged: dict[tuple[int, int], int] = {}  # (actor, incarnation) -> policy steps safe in the replay
+        self._books = Books(run.path / "actors.json")
         self._acting_version = 0
         self._training = False
         self._since_update: tuple[int, int] | None = None  # (update, policy step) when training (re)started
@@ -102,14 +103,14 @@ class RunLog:
         return (self.update - update) * replay.batch * replay.length / played if played else None
 
     def _actor(self, message: ActorMessage) -> None:
-        self.policy_step += message.played
-        self._interval.played += message.played
+        played = self._books.take(message)
+        self.policy_step += played
+        self._interval.played += played
         self._interval.actor_seconds += message.seconds
         self._interval.actor_wait += message.wait_seconds
-        self._acknowledged[message.actor, message.incarnation] = message.acknowledged
         self._acting_version = max(message.policy_version, 0)
-        self.metrics.policy_steps.inc(message.played)
-        self.metrics.frames.inc(message.played * self._frame_skip)
+        self.metrics.policy_steps.inc(played)
+        self.metrics.frames.inc(played * self._frame_skip)
         self.metrics.actor_wait.labels(on="replay").inc(message.wait_seconds)
         for episode in message.episodes:
             self._scores.append(episode.score)
@@ -151,7 +152,8 @@ class RunLog:
             "frame": self.policy_step * self._frame_skip,
             "score": self.score(),
             "replay_ratio": self.replay_ratio(),
-            "acknowledged_steps": sum(self._acknowledged.values()),  # by actors started in this process
+            "acknowledged_steps": self._books.acknowledged(),  # by actors started in this process
+            "open_steps": self._books.open_steps(),  # of these actors: neither confirmed nor dropped
             "acting_policy_age": self.update - self._acting_version,  # updates
             **self._interval.row(),
             **{f"sight/{name}": value for name, value in self._sight.items()},
@@ -160,6 +162,7 @@ class RunLog:
         self._row = row
         self._interval = _Interval()
         self._metrics_file.write(json.dumps(row) + "\n")
+        self._books.save()
         if (score := row["score"]) is not None:
             self.metrics.score.set(score)
         if (ratio := row["replay_ratio"]) is not None:

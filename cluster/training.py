@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -53,6 +53,10 @@ class Job(NamedTuple):
     run: Run
     limits: Limits
     resume: Checkpoint | None
+
+    def at(self, host: str) -> Job:
+        """The same with the address that our servers announce in the place of "auto"."""
+        return self._replace(config=replace(self.config, cluster=replace(self.config.cluster, host=host)))
 
 
 def reached(limits: Limits, *, policy_step: int, update: int, minutes: float) -> str:
@@ -207,6 +211,7 @@ class ActorNews:
 
     def __init__(self, actor: int, incarnation: int) -> None:
         self.actor, self.incarnation = actor, incarnation
+        self.total = 0  # policy steps since this incarnation began
         self._reset()
 
     def _reset(self) -> None:
@@ -215,20 +220,22 @@ class ActorNews:
 
     def add(self, tick: Tick) -> None:
         self.played += tick.played
+        self.total += tick.played
         self.episodes += tick.episodes
         self.version = tick.policy_version
 
-    def message(self, acknowledged: int) -> ActorMessage:
+    def message(self, writers: list[Writer]) -> ActorMessage:
         seconds = time.monotonic() - self.began
         message = ActorMessage(
             actor=self.actor,
             incarnation=self.incarnation,
-            played=self.played,
+            played_total=self.total,
             episodes=self.episodes,
             policy_version=self.version,
             seconds=seconds,
             wait_seconds=self.wait_seconds,
-            acknowledged=acknowledged,
+            acknowledged=sum(writer.acknowledged for writer in writers),
+            dropped=sum(writer.dropped for writer in writers),
         )
         self._reset()
         return message

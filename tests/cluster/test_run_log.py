@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,8 @@ from cluster.run_log import RunLog, who_waits
 from replay import ReplayStats
 from tests.cluster.tiny import rows
 
+incarnations = itertools.count()
+
 
 def make_config() -> Config:
     config = cpu()
@@ -27,8 +30,9 @@ def make_config() -> Config:
 
 
 def actor(played: int, *, seconds: float = 1.0, wait: float = 0.0, scores: tuple[float, ...] = ()) -> ActorMessage:
+    """The first message of a new incarnation, all of whose steps are confirmed."""
     episodes = [EpisodeReport(0, score, 100, 3, 5.0) for score in scores]
-    return ActorMessage(0, 0, played, episodes, 3, seconds, wait, played)
+    return ActorMessage(0, next(incarnations), played, episodes, 3, seconds, wait, played, 0)
 
 
 def learner(update: int, updates: int, *, wait: float = 0.0, **metrics: float) -> LearnerMessage:

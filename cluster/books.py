@@ -1,0 +1,70 @@
+"""What became of every policy step, incarnation by incarnation: the counters that must add up whatever dies.
+
+    played = acknowledged + dropped + open
+
+acknowledged: in a window that the replay has confirmed. dropped: in no window and never will be. open: in a window
+that is still growing or on its way. An incarnation that is killed takes with it what is open, and what it played since
+its last message, which nobody knows of.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from cluster.messages import ActorMessage
+from learner.checkpoint import write_atomically
+
+
+class Account(NamedTuple):
+    """Policy steps of one incarnation of an actor, since it began."""
+
+    played: int = 0
+    acknowledged: int = 0
+    dropped: int = 0
+
+
+class Books:
+    """The accounts of one run. Those of drivers before this one (`--resume`) stay in the file as they were."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._accounts: dict[tuple[int, int], Account] = {}
+        self._earlier = read(path)
+        self._driver = max((row["driver"] for row in self._earlier), default=-1) + 1
+
+    def take(self, message: ActorMessage) -> int:
+        """Books a message; returns the policy steps that are new. One that comes late changes nothing."""
+        key = message.actor, message.incarnation
+        before = self._accounts.get(key, Account())
+        if message.played_total < before.played:
+            return 0
+        self._accounts[key] = Account(message.played_total, message.acknowledged, message.dropped)
+        return message.played_total - before.played
+
+    def acknowledged(self) -> int:
+        """Policy steps that the replay has confirmed to actors started by this driver."""
+        return sum(account.acknowledged for account in self._accounts.values())
+
+    def open_steps(self) -> int:
+        """Policy steps of these actors that are neither confirmed nor dropped: a few windows for each game."""
+        return sum(account.played - account.acknowledged - account.dropped for account in self._accounts.values())
+
+    def save(self) -> None:
+        """Writes one object per incarnation: driver (0 = the run's first), actor, incarnation and its account."""
+        own = [
+            {"driver": self._driver, "actor": actor, "incarnation": incarnation, **account._asdict()}
+            for (actor, incarnation), account in sorted(self._accounts.items())
+        ]
+        text = json.dumps([*self._earlier, *own], indent=0) + "\n"
+        write_atomically(self._path, lambda file: file.write(text.encode()))
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    """The accounts in a file; none if there is no such file, or rubbish in it."""
+    try:
+        rows: list[dict[str, Any]] = json.loads(path.read_text())
+        return rows
+    except (OSError, ValueError):
+        return []

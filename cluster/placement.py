@@ -1,0 +1,104 @@
+"""Which process runs on which machine, and the Ray that they run on.
+
+Roles are custom resources of Ray's nodes. The head offers `head_node`: learner, replay and board go there, beside the
+driver. Every other machine offers `actor_node`, as many as it has room for actor processes, and an actor takes one. So
+an actor without a place is a demand that makes a cluster's autoscaler start a machine. On one machine our own Ray
+offers both.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import ray
+
+from cluster.config import ClusterConfig
+from replay.config import UserError
+
+HEAD_NODE = "head_node"  # these two names stand in the cluster files, too
+ACTOR_NODE = "actor_node"
+ON_HEAD = {HEAD_NODE: 0.01}  # so small that several runs fit
+ON_ACTOR_NODE = {ACTOR_NODE: 1}
+LOCAL_STORE = 512 * 2**20  # bytes of shared memory of a Ray of our own
+
+
+@contextmanager
+def ray_of(cluster: ClusterConfig, *, namespace: str) -> Iterator[str]:
+    """Joins the Ray at cluster.address, or starts one on this machine -> the address of this machine there.
+
+    Raises UserError where there is none, or not the head. Leaves everything as it was.
+    """
+    try:
+        _start(cluster, namespace) if is_local(cluster) else _join(cluster.address, namespace)
+        yield cluster.host if cluster.host != "auto" else ray.util.get_node_ip_address()
+    finally:
+        ray.shutdown()
+
+
+def is_local(cluster: ClusterConfig) -> bool:
+    """Whether the run starts a Ray of its own on this machine."""
+    return cluster.address == "local"
+
+
+def _start(cluster: ClusterConfig, namespace: str) -> None:
+    ray.init(
+        address="local",
+        namespace=namespace,
+        include_dashboard=False,
+        # Roles are placed by hand and counted as 0 CPUs: two cores must be enough for all of them.
+        resources={HEAD_NODE: 1, ACTOR_NODE: min(cluster.actors, cluster.max_actors)},
+        object_store_memory=LOCAL_STORE,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+    )
+
+
+def _join(address: str, namespace: str) -> None:
+    try:
+        ray.init(address=address, namespace=namespace, log_to_driver=False, logging_level=logging.ERROR)
+    except (ConnectionError, ray.exceptions.AuthenticationError) as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise UserError(f"no Ray at cluster.address {address}: {reason}") from error
+    here = ray.get_runtime_context().get_node_id()
+    heads = [node for node in _nodes() if node["Resources"].get(HEAD_NODE)]
+    if not heads:
+        raise UserError(
+            f"no node of the cluster at {address} offers {HEAD_NODE} ({found()}): start its head with "
+            f"""ray start --head --resources='{{"{HEAD_NODE}": 1}}'"""
+        )
+    if here not in [node["NodeID"] for node in heads]:
+        where = heads[0]["NodeManagerAddress"]
+        raise UserError(f"train must be started on the node that offers {HEAD_NODE}, {where}: it serves the run's data")
+
+
+def offered() -> int:
+    """Actor processes that the nodes of the cluster have room for now."""
+    return int(sum(node["Resources"].get(ACTOR_NODE, 0) for node in _nodes()))
+
+
+def wanted(cluster: ClusterConfig, room: int) -> int:
+    """Actor processes that there should be where the nodes have room for `room`; some may have to wait for nodes."""
+    return min(cluster.actors or room, cluster.max_actors)
+
+
+def found() -> str:
+    """What the cluster is made of, in words."""
+    nodes = _nodes()
+    kinds = Counter(
+        " and ".join(f"{name} {node['Resources'][name]:g}" for name in (HEAD_NODE, ACTOR_NODE) if has(node, name))
+        or "neither"
+        for node in nodes
+    )
+    return f"{len(nodes)} node(s): " + ", ".join(f"{count} with {kind}" for kind, count in sorted(kinds.items()))
+
+
+def has(node: dict, resource: str) -> bool:
+    """Whether a node offers any of it."""
+    return bool(node["Resources"].get(resource))
+
+
+def _nodes() -> list[dict]:
+    return [node for node in ray.nodes() if node["Alive"]]
