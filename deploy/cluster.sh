@@ -4,21 +4,31 @@
 #   up [ray up's OPTIONS]   starts or updates the cluster of $CLUSTER; never under a training that runs
 #   train [ARGS]            starts training on its head, in the background; ARGS as of `python -m cluster train`
 #   status                  nodes and progress                    stop    save and end training
-#   fetch                   copies the runs to runs/              down    stop, fetch, and end the cluster
+#   fetch                   copies its runs to ours              down    stop, fetch, and end the cluster
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 CLUSTER=${CLUSTER:-deploy/cluster.yaml}
 RAY=${RAY:-.venv/bin/ray}
+RUNS=${RUNS:-runs}  # where fetched runs go
 export RAY_USAGE_STATS_ENABLED=0
 TOKEN=~/.ray/auth_token
 
 complain() { echo "error: $*" >&2; exit 2; }
 
-on_head() {  # VERB ARGS...: the same words over there, whatever is in them
+on_head() {  # VERB ARGS...: the same words over there, whatever is in them; its exit code is the one from there
     local words
     printf -v words ' %q' "$@"
-    "$RAY" exec "$CLUSTER" "bash ~/dreamer/deploy/node.sh$words"
+    "$RAY" exec --log-style=record "$CLUSTER" "bash ~/dreamer/deploy/node.sh$words; echo node-exit-code=\$?" 2>&1 |
+        awk "$QUIET"
 }
+
+# Leaves out what Ray says about itself. Without the last line from over there (no ssh, no cluster) it has failed.
+QUIET='
+    { sub(/\r$/, "") }
+    /^[0-9-]+ [0-9:,]+\tV*(INFO|WARN)/ || /To ensure this mount updates/ || /^$/ { next }
+    sub(/^.*node-exit-code=/, "") { code = $0; known = 1; next }
+    { print; fflush() }
+    END { exit known ? code : 1 }'
 
 check_file() {
     [ -f "$CLUSTER" ] || complain "there is no cluster file $CLUSTER: CLUSTER=deploy/cluster-gcp.yaml, for one"
@@ -41,8 +51,8 @@ up() {
 }
 
 fetch() {
-    mkdir -p runs
-    "$RAY" rsync-down "$CLUSTER" '~/dreamer/runs/' runs/
+    mkdir -p "$RUNS"
+    "$RAY" rsync-down "$CLUSTER" '~/dreamer/runs/' "$RUNS/"
 }
 
 down() {
