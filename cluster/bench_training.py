@@ -45,6 +45,7 @@ def bench_training(name: str, *, runtime: str, device: str, actors: int, minutes
             "--minutes": str(minutes),
             "--train.log-every": str(LOG_SECONDS),
             "--train.image-every": "0",
+            "--train.video-every": "0",
             "--cluster.metrics-port": "-1",
         }
         command = [sys.executable, "-m", "cluster", "train", *(word for pair in options.items() for word in pair)]

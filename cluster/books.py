@@ -10,11 +10,14 @@ its last message, which nobody knows of.
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from cluster.messages import ActorMessage
 from learner.checkpoint import write_atomically
+
+log = logging.getLogger("books")
 
 
 class Account(NamedTuple):
@@ -58,7 +61,10 @@ class Books:
             for (actor, incarnation), account in sorted(self._accounts.items())
         ]
         text = json.dumps([*self._earlier, *own], indent=0) + "\n"
-        write_atomically(self._path, lambda file: file.write(text.encode()))
+        try:
+            write_atomically(self._path, lambda file: file.write(text.encode()))
+        except OSError as error:  # the next one has these sums, too
+            log.error("cannot write %s (%s); training goes on", self._path.name, error.strerror)
 
 
 def read(path: Path) -> list[dict[str, Any]]:

@@ -17,6 +17,7 @@ from rich.console import Console
 from actors.env import resolve
 from cluster import doctor as checks
 from cluster import ray_environment, run_dir
+from cluster.ceilings import slow_bfloat16
 from cluster.config import SECTIONS, Config, check, to_json, train_every
 from cluster.options import (
     DoctorOptions,
@@ -54,13 +55,14 @@ def train(arguments: list[str]) -> int:
     progress = {"policy_step": found.policy_step, "update": found.update} if found else {}
     job = Job(config, run, Limits(options.steps, options.updates, options.minutes), found)
     with trainer.ready(job) as job:
-        run_log = RunLog(job.config, run, console, **progress)
+        run_log = RunLog(job.config, run, console, runtime=options.runtime, **progress)
         for line in greeting(job, options.runtime, device, memory, run_log):
             run_log.say(line)
+        why = ""
         try:
             why = trainer.train(job, run_log, stop)
         finally:
-            run_log.close()
+            run_log.close(why)
     run_log.say(f"ended: {why}; update {run_log.update:,}, policy step {run_log.policy_step:,}; saved in {run.path}")
     return stop.exit_code
 
@@ -146,6 +148,8 @@ def greeting(job: Job, name: str, device: torch.device, memory: str, run_log: Ru
         f"one update per {train_every(config):g} policy steps, after {replay.prefill:,} steps of random play",
         f"metrics {run_log.address}; curves: tensorboard --logdir {job.run.path / 'tensorboard'}",
     ]
+    if config.train.precision == "bfloat16" and slow_bfloat16(device):
+        lines.append("this CPU lacks AVX-512: bfloat16 is some 100 times slower here than --train.precision float32")
     if job.resume:
         lines.append(f"going on from {job.resume.path.name}, policy step {job.resume.policy_step:,}")
     return lines
@@ -154,6 +158,7 @@ def greeting(job: Job, name: str, device: torch.device, memory: str, run_log: Ru
 def log_to_file(path: Path) -> None:
     """Everything that is said to the person who watches is also kept."""
     logging.getLogger("run").setLevel(logging.INFO)
+    logging.raiseExceptions = False  # what cannot be written to a full disk is not worth a traceback on the screen
     handler = logging.FileHandler(path)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.getLogger().addHandler(handler)

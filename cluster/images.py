@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import imageio.v3 as iio
 import numpy as np
@@ -117,11 +117,11 @@ def difference(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 # --- Films ---
 
 
-def write_gif(frames: Iterable[np.ndarray], path: Path, fps: float) -> None:
+def write_gif(frames: Iterable[np.ndarray], path: Path | BinaryIO, fps: float) -> None:
     """256 colours per frame, no dithering (it would flicker). Equal neighbours become one frame that stays longer."""
     pictures = (Image.fromarray(f).quantize(256, dither=Image.Dither.NONE) for f in frames)
     first = next(pictures)
-    first.save(path, save_all=True, append_images=pictures, duration=1000 / fps, loop=0)
+    first.save(path, format="GIF", save_all=True, append_images=pictures, duration=1000 / fps, loop=0)
 
 
 def write_mp4(frames: Iterable[np.ndarray], path: Path, fps: float) -> None:

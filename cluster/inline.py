@@ -16,15 +16,20 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from actors.env import resolve
 from actors.exploration import epsilons
 from actors.parallel import make_parallel_games
 from actors.rollout import Tick, play
 from cluster.config import to_json
+from cluster.every import Every
+from cluster.feeds import ActingFeed, ReplayFeed
+from cluster.gallery import Gallery
 from cluster.run_dir import choose_device, make_agent, with_state
 from cluster.run_log import RunLog
 from cluster.signals import Stop
-from cluster.training import ActorNews, Every, Gaps, Job, Tally, append, look_at, prepare_learner, reached
+from cluster.training import ActorNews, Gaps, Job, Tally, append, prepare_learner, reached
 from learner import checkpoint
+from learner.clock import Clock
 from learner.loop import learn
 from learner.step import make_optimizers
 from replay import MemoryReplay, ReplayCorrupt, Sample, UserError, in_memory, memory_file, on_device
@@ -52,12 +57,24 @@ class InlineRun:
         self.optimizers = make_optimizers(self.agent, config.train)
         self.replay = self._restore(with_state(self.games.spec, config))
         self.writers = [self.replay.writer() for _ in range(self.games.num)]
+        self.clock = Clock(device)
+        self.tally, self.news = Tally(run_log.update, run_log.meter, self.clock), ActorNews(0, 0)
+        self.acting = ActingFeed(run_log.meter, frame_skip=resolve(config.env).frame_skip)
+        self.memory = ReplayFeed(run_log.meter, config.replay, self.replay.stats())
+        if job.resume:
+            self.tally.feed.saved(job.resume.path)
         self.reports = learn(
-            self.agent, self.optimizers, self._samples(), config.train, device=device, update=run_log.update
+            self.agent,
+            self.optimizers,
+            self._samples(),
+            config.train,
+            device=device,
+            update=run_log.update,
+            mark=self.clock.mark,
         )
-        self.tally, self.news = Tally(run_log.update), ActorNews(0, 0)
+        self.waited = 0.0  # seconds that the games waited for updates
         self.gaps = Gaps(device)
-        self.draw = Every(config.train.image_every)
+        self.gallery = Gallery(config.train, config.env, self.clock)
         self.began = time.monotonic()
 
     def train(self, stop: Stop) -> str:
@@ -77,9 +94,7 @@ class InlineRun:
                 self._play(ticks)
                 why = self._learn(stop) or self._why_end(stop)
                 if look.due() or why:
-                    self.log.handle(self.news.message(self.writers))
-                    self.tally.waited(self.gaps.seconds())
-                    self.log.handle(self.tally.message(self.replay.stats()))
+                    self._report()
                     self.tally.check(self.config.train.nonfinite_limit, self.job.run.checkpoints)
                 if save.due():
                     self.save()
@@ -88,11 +103,26 @@ class InlineRun:
             self.games.close()
         return why
 
+    def _report(self) -> None:
+        """What happened since the last report. The side that waited for most of that time counts as held back."""
+        half = (time.monotonic() - self.news.began) / 2
+        held = self.news.wait_seconds > half
+        self.log.handle(self.news.message(self.writers))
+        self.acting.report(self.writers, waited=self.waited, version=self.news.version, newest=self.tally.update)
+        self.tally.waited(self.gaps.seconds())
+        stats = self.replay.stats()
+        self.memory.stats(stats._replace(actors_wait=held, learner_waits=not held))
+        self.log.handle(self.tally.message(stats))
+
     def _play(self, ticks: Iterator[Tick]) -> None:
         """One record of every game."""
+        began = time.monotonic()
+        self.clock.mark("wait")
         tick = next(ticks)
         append(self.writers, tick)
+        self.clock.mark("other")
         self.news.add(tick)
+        self.acting.tick(tick, time.monotonic() - began)
 
     def _learn(self, stop: Stop) -> str:
         """As many updates as the replay ratio allows now; the games wait for them. Why training is over, or ""."""
@@ -103,9 +133,11 @@ class InlineRun:
             self.gaps.update_ends()
             self.tally.add(report)
             why = self._why_end(stop)
-            if self.draw.due():
-                self.log.handle(self.tally.message(look=look_at(self.agent, self.config.env, report.batch)))
-        self.news.wait_seconds += time.monotonic() - began
+            if look := self.gallery.look(self.agent, report.batch):
+                self.log.handle(self.tally.message(look=look))
+        seconds = time.monotonic() - began
+        self.news.wait_seconds += seconds
+        self.waited += seconds
         return why
 
     def save(self) -> None:
@@ -113,10 +145,13 @@ class InlineRun:
         config, run = self.config, self.job.run
         if not self.tally.savable():
             return
+        self.clock.mark_read("checkpoint")
+        began = time.monotonic()
         try:
             folder = _replay_folder(run.replay, self.tally.update)
             memory_file.save(self.replay, folder)
-            checkpoint.save(
+            self.memory.saved(time.monotonic() - began)
+            saved = checkpoint.save(
                 run.checkpoints,
                 self.agent,
                 self.optimizers,
@@ -125,9 +160,12 @@ class InlineRun:
                 rng=self.rng,
                 keep=config.train.keep_checkpoints,
             )
+            self.tally.feed.saved(saved)
         except (OSError, FloatingPointError) as error:
             log.error("no checkpoint now (%s); the one before it stays, and training goes on", error)
             return
+        finally:
+            self.clock.mark("other")
         kept = {path.stem for path in checkpoint.list_checkpoints(run.checkpoints)}
         for old in run.replay.glob("update-*"):
             if old.name not in kept:

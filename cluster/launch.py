@@ -15,13 +15,15 @@ import ray
 from cluster import placement
 from cluster.board import Board, Orders
 from cluster.cli import SPIN
+from cluster.errors import HeadLost
+from cluster.every import Every
 from cluster.messages import ActorMessage, LearnerMessage, Message
-from cluster.roles import REPLAY, ActorRole, LearnerRole, Place, ReplayRole
+from cluster.roles import REPLAY, ActorRole, LearnerRole, ReplayRole
 from cluster.run_dir import choose_device, env_spec
 from cluster.run_log import RunLog
 from cluster.signals import Stop
 from cluster.supervise import Worker, last_line, news_of_silence, raise_if_diverged, silence, user_error, watch
-from cluster.training import Every, Job, reached
+from cluster.training import Job, reached
 from cluster.troupe import Troupe
 from replay.config import UserError
 from replay.ports import free_port
@@ -42,8 +44,8 @@ class RayRun:
         # Fixed from here on: a restarted server must be found where the old one was.
         port = free_port(config.replay.port)
         self.config = config = replace(config, replay=replace(config.replay, port=port))
-        self.board = Board.options(resources=placement.ON_HEAD).remote()
-        self.place = Place(config, job.run, env_spec(config), self.board, f"{config.cluster.host}:{port}")
+        self.board = Board.options(resources=placement.ON_HEAD).remote(config.cluster)
+        self.place = placement.Place(config, job.run, env_spec(config), self.board, f"{config.cluster.host}:{port}")
         self.replay = Worker("replay", self._start_replay, speaks=False)
         self.learner = Worker("learner", self._start_learner)
         self.troupe = Troupe(config.cluster, self._start_actor, run_log.say)
@@ -74,7 +76,7 @@ class RayRun:
 
     def _expect(self) -> None:
         """Tells the records who should be running, when that changes."""
-        expected = [self.replay.role, self.learner.role, *self.troupe.expected()]
+        expected = ["board", self.replay.role, self.learner.role, *self.troupe.expected()]
         if expected != self.expected:
             self.expected = expected
             self.log.expect(expected)
@@ -138,7 +140,7 @@ class RayRun:
         self.log.say(worker.died(last_line(error)))
 
     def _restart(self, worker: Worker) -> None:
-        self.log.metrics.restarts.labels(role=worker.role.split("-")[0]).inc()
+        self.log.restarted(worker.role)
         try:
             worker.launch()
         except ValueError as error:  # Ray has not yet noticed that the name is free again
@@ -159,7 +161,7 @@ class RayRun:
                 f"{lacking}, after {seconds:.0f} s: add nodes (ray status tells what they lack), or change "
                 "--cluster.wait-for or --cluster.wait-seconds"
             )
-        if self.said_wait.due():
+        if self.said_wait.due() and not placement.is_local(cluster):
             self.log.say(f"waiting: {lacking}; {seconds:.0f} of {cluster.wait_seconds:.0f} s")
 
     def _why_end(self, stop: Stop) -> str:
@@ -231,4 +233,7 @@ def ready(job: Job) -> Iterator[Job]:
 def train(job: Job, run_log: RunLog, stop: Stop) -> str:
     """Trains on the Ray that is ready; returns why it ended."""
     stop.install()
-    return RayRun(job, run_log).train(stop)
+    try:
+        return RayRun(job, run_log).train(stop)
+    except HeadLost as error:
+        raise HeadLost(f"{error}; start Ray again and go on with --resume --run-dir {job.run.path}") from error

@@ -37,9 +37,8 @@ class LearnerMessage(NamedTuple):
     seconds: float  # wall clock that this message covers
     wait_seconds: float  # of these, waiting for data: the actors are behind
     replay: ReplayStats | None
-    images: dict[str, np.ndarray]  # uint8 [H, W, 3]; now and then, else none
+    images: dict[str, np.ndarray]  # uint8 [H, W, 3], of a film [N, H, W, 3]; now and then, else none
     sight: dict[str, float]  # likewise: what the world model sees and foresees, see cluster/world_report.py
-    checkpoint: str  # file written since the last message, or ""
 
 
 class Note(NamedTuple):
@@ -49,4 +48,12 @@ class Note(NamedTuple):
     text: str
 
 
-Message = ActorMessage | LearnerMessage | Note
+class Target(NamedTuple):
+    """Where the metrics of one process are; said at its start, and now and then in case that was lost."""
+
+    role: str  # learner, actor, replay, board; of the driver's own process driver or inline
+    instance: str  # "learner", "actor-3": the same after a restart
+    address: str  # host:port
+
+
+Message = ActorMessage | LearnerMessage | Note | Target

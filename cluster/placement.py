@@ -9,20 +9,35 @@ offers both.
 from __future__ import annotations
 
 import logging
+import socket
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any, NamedTuple
 
 import ray
 
-from cluster.config import ClusterConfig
+from cluster.config import ClusterConfig, Config
+from cluster.errors import HeadLost
+from cluster.run_dir import Run
 from replay.config import UserError
+from replay.experience import EnvSpec
 
 HEAD_NODE = "head_node"  # these two names stand in the cluster files, too
 ACTOR_NODE = "actor_node"
 ON_HEAD = {HEAD_NODE: 0.01}  # so small that several runs fit
 ON_ACTOR_NODE = {ACTOR_NODE: 1}
 LOCAL_STORE = 512 * 2**20  # bytes of shared memory of a Ray of our own
+
+
+class Place(NamedTuple):
+    """What every process of a run knows."""
+
+    config: Config
+    run: Run
+    spec: EnvSpec
+    board: Any  # handle of the Board
+    replay_address: str
 
 
 @contextmanager
@@ -32,10 +47,27 @@ def ray_of(cluster: ClusterConfig, *, namespace: str) -> Iterator[str]:
     Raises UserError where there is none, or not the head. Leaves everything as it was.
     """
     try:
-        _start(cluster, namespace) if is_local(cluster) else _join(cluster.address, namespace)
+        if is_local(cluster):
+            start_local(cluster, namespace=namespace)
+        else:
+            _join(cluster.address, namespace)
         yield cluster.host if cluster.host != "auto" else ray.util.get_node_ip_address()
     finally:
         ray.shutdown()
+
+
+def check_head() -> None:
+    """Raises HeadLost if Ray's head has died: what is still running would end by itself within a minute or two.
+
+    The driver stands on the same machine, so that a refused connection is no cut link.
+    """
+    host, _, port = ray.get_runtime_context().gcs_address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=5).close()
+    except ConnectionRefusedError as error:
+        raise HeadLost(f"the head of Ray at {host}:{port} has died, and the run with it") from error
+    except OSError:  # busy
+        return
 
 
 def is_local(cluster: ClusterConfig) -> bool:
@@ -43,7 +75,8 @@ def is_local(cluster: ClusterConfig) -> bool:
     return cluster.address == "local"
 
 
-def _start(cluster: ClusterConfig, namespace: str) -> None:
+def start_local(cluster: ClusterConfig, *, namespace: str) -> None:
+    """A Ray of our own on this machine, which offers both roles."""
     ray.init(
         address="local",
         namespace=namespace,

@@ -3,41 +3,36 @@
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Iterator
-from typing import Any, NamedTuple
 
 import numpy as np
 import ray
 import torch
 
-from actors.env import make_games
+from actors.env import make_games, resolve
 from actors.exploration import epsilons
 from actors.rollout import play
-from cluster.board import BoardLink, NoteHandler, Orders
-from cluster.config import Config, to_json
-from cluster.run_dir import Run, choose_device, make_agent
-from cluster.training import ActorNews, Every, Limits, Tally, append, look_at, prepare_learner, reached
+from cluster.board import NoteHandler, Orders
+from cluster.board_link import BoardLink
+from cluster.config import to_json
+from cluster.every import Every
+from cluster.feeds import ActingFeed, ReplayFeed
+from cluster.gallery import Gallery
+from cluster.instruments import AGAIN_SECONDS, open_instruments
+from cluster.metrics import Growth
+from cluster.placement import Place
+from cluster.run_dir import choose_device, make_agent
+from cluster.training import ActorNews, Limits, Tally, append, prepare_learner, reached
 from learner import checkpoint
+from learner.clock import Clock
 from learner.loop import learn
 from learner.step import make_optimizers
 from replay import ReplayStats, ReplayTimeout, ReplayUnavailable, Sample, connect, serve
-from replay.experience import EnvSpec
 
 log = logging.getLogger("roles")
 REPLAY = "replay"  # the name under which the replay's process is found, in the Ray namespace of the run
 MESSAGE_SECONDS = 1.0  # between messages to the board
-
-
-class Place(NamedTuple):
-    """What every process of a run knows."""
-
-    config: Config
-    run: Run
-    spec: EnvSpec
-    board: Any  # handle of the Board
-    replay_address: str
 
 
 @ray.remote(num_cpus=0, max_concurrency=4)
@@ -49,17 +44,28 @@ class ReplayRole:
         replay, run = place.config.replay, place.run
         host = place.config.cluster.host
         self._server = serve(replay, place.spec, directory=run.replay, run_id=run.id, host=host)
+        self._board = place.board
+        self._instruments = open_instruments(place.config.cluster, "replay", "replay")
+        self._feed = ReplayFeed(self._instruments.meter, replay, self._server.stats())
 
     def where(self) -> str:
         """The address of its machine: answered as soon as it runs, and while it lives."""
         return ray.util.get_node_ip_address()
 
     def checkpoint(self) -> None:
+        began = time.monotonic()
         self._server.checkpoint()
+        self._feed.saved(time.monotonic() - began)
 
     def run(self) -> None:
-        """Never returns: whoever waits for it learns that the process has died."""
-        threading.Event().wait()
+        """Never returns: whoever waits for it learns that the process has died. Says how the replay is."""
+        self._instruments.announce(self._board)
+        again = Every(AGAIN_SECONDS)
+        while True:
+            time.sleep(MESSAGE_SECONDS)
+            self._feed.stats(self._server.stats())
+            if again.due():
+                self._instruments.announce(self._board)
 
 
 @ray.remote(num_cpus=0)
@@ -76,7 +82,11 @@ class ActorRole:
         self.rng = np.random.default_rng(int(seeds[1]))
         self.games = make_games(place.config.env, place.config.actor.games, seed=int(seeds[0]))
         self.agent = make_agent(place.config, place.spec)
-        self.link = BoardLink(place.board)
+        instruments = open_instruments(place.config.cluster, "actor", f"actor-{index}")
+        self.meter = instruments.meter
+        self.feed = ActingFeed(self.meter, frame_skip=resolve(place.config.env).frame_skip)
+        self.link = BoardLink(place.board, instruments)
+        self.failures = Growth()
         self.news = ActorNews(index, incarnation)
         self.look = Every(MESSAGE_SECONDS)
         self.waited = 0.0
@@ -106,9 +116,13 @@ class ActorRole:
             states=config.replay.stored_state,
             rng=self.rng,
         )
+        began, waited = time.monotonic(), 0.0
         for tick in ticks:
             self.news.add(tick)
             append(self.writers, tick)
+            waited_now = self.wait_seconds()
+            self.feed.tick(tick, time.monotonic() - began - (waited_now - waited))
+            began, waited = time.monotonic(), waited_now
             if self.ended():
                 break
         for writer in self.writers:
@@ -131,12 +145,19 @@ class ActorRole:
     def report(self, *, now: bool = False) -> Orders:
         """Tells the driver what happened, once a second."""
         if now or self.look.due():
-            waited = sum(writer.wait_seconds for writer in self.writers)
+            waited = self.wait_seconds()
             self.news.wait_seconds, self.waited = waited - self.waited, waited
             players = self.link.orders.players
-            if self.link.post(self.news.message(self.writers)).players != players and self.epsilon is not None:
+            orders = self.link.post(self.news.message(self.writers))
+            if orders.players != players and self.epsilon is not None:
                 self.epsilon[:] = self.share_of_exploration()  # `play` reads it anew at every step
+            self.feed.report(self.writers, waited=waited, version=self.version, newest=self.link.published)
+            self.meter.add("dreamer_actor_errors_total", self.failures.to(self.link.failures), "board")
         return self.link.orders
+
+    def wait_seconds(self) -> float:
+        """That the replay has held this process back, since it began."""
+        return sum(writer.wait_seconds for writer in self.writers)
 
     def share_of_exploration(self) -> np.ndarray | None:
         """How often each of our games acts at random, float64 [E], given who else plays now; None = never."""
@@ -160,12 +181,15 @@ class LearnerRole:
         found = checkpoint.load_newest(place.run.checkpoints)
         if found:
             checkpoint.restore(found, self.agent, self.optimizers)
-        self.tally = Tally(found.update if found else 0)
-        self.link = BoardLink(place.board)
+        instruments = open_instruments(config.cluster, "learner", "learner")
+        self.clock = Clock(self.device)
+        self.tally = Tally(found.update if found else 0, instruments.meter, self.clock)
+        if found:
+            self.tally.feed.saved(found.path)
+        self.link = BoardLink(place.board, instruments)
         self.link.orders = Orders(policy_step=found.policy_step if found else 0)
         self.look = Every(MESSAGE_SECONDS)
         self.replay = connect(place.replay_address, config.replay, place.spec, run_id=place.run.id)
-        self.saved = ""
 
     def where(self) -> str:
         """The address of its machine: answered as soon as it runs."""
@@ -174,18 +198,25 @@ class LearnerRole:
     def run(self) -> None:
         """Trains until the driver says stop or the last update is done, and saves."""
         config = self.place.config.train
-        save, draw = Every(config.checkpoint_every), Every(config.image_every)
+        self.clock.take()  # starting is no phase of training
+        save, gallery = Every(config.checkpoint_every), Gallery(config, self.place.config.env, self.clock)
         if self.tally.update:
             self.publish()  # a resumed run does not play at random
         reports = learn(
-            self.agent, self.optimizers, self.samples(), config, device=self.device, update=self.tally.update
+            self.agent,
+            self.optimizers,
+            self.samples(),
+            config,
+            device=self.device,
+            update=self.tally.update,
+            mark=self.clock.mark,
         )
         for report in reports:
             self.tally.add(report)
             if report.update == 1 or report.update % config.publish_every == 0:
                 self.publish()
-            if draw.due():
-                self.link.post(self.tally.message(look=look_at(self.agent, self.place.config.env, report.batch)))
+            if look := gallery.look(self.agent, report.batch):
+                self.link.post(self.tally.message(look=look))
             if save.due():
                 self.save()
             if self.ended():
@@ -196,15 +227,18 @@ class LearnerRole:
 
     def samples(self) -> Iterator[Sample]:
         """Batches as they come; while none comes, the driver still hears from us. Ends on the driver's word."""
+        self.clock.mark("wait")
         sampler = self.replay.sampler()
         try:
             while not self.ended():
                 began = time.monotonic()
+                self.clock.mark("wait")
                 try:
                     sample = sampler.sample(timeout=MESSAGE_SECONDS)
                 except ReplayTimeout:
                     continue
                 finally:
+                    self.clock.mark("other")
                     self.tally.waited(time.monotonic() - began)
                 yield sample
         finally:
@@ -216,9 +250,8 @@ class LearnerRole:
 
     def report(self, *, now: bool = False) -> Orders:
         if now or self.look.due():
-            self.link.post(self.tally.message(self.stats(), checkpoint=self.saved))
-            self.saved = ""
-            if self.tally.update and not self.link.has_weights:
+            self.link.post(self.tally.message(self.stats()))
+            if self.tally.update and self.link.published < 0:
                 self.publish()
             self.tally.check(self.place.config.train.nonfinite_limit, self.place.run.checkpoints)
         return self.link.orders
@@ -231,14 +264,17 @@ class LearnerRole:
             return None
 
     def publish(self) -> None:
+        self.clock.mark_read("publish")
         snapshot = self.agent.snapshot(self.tally.update)
         self.link.publish(snapshot.version, [weight.numpy() for weight in snapshot.weights])
+        self.clock.mark("other")
 
     def save(self) -> None:
         """Replay first, then the weights. What cannot be saved is said, and training goes on."""
         config = self.place.config
         if not self.tally.savable():
             return
+        self.clock.mark_read("checkpoint")
         try:
             replay = ray.get_actor(REPLAY)
             ray.get(replay.checkpoint.remote(), timeout=120)
@@ -253,6 +289,7 @@ class LearnerRole:
                 progress=checkpoint.Progress(self.tally.update, self.link.orders.policy_step),
                 keep=config.train.keep_checkpoints,
             )
-            self.saved = path.name
+            self.tally.feed.saved(path)
         except (OSError, FloatingPointError) as error:
             log.error("no checkpoint now (%s); the one before it stays, and training goes on", error)
+        self.clock.mark("other")

@@ -2,40 +2,54 @@
 
 from __future__ import annotations
 
-import json
+import io
 import logging
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 from rich.live import Live
 from rich.text import Text
-from tensorboardX import SummaryWriter
+from tensorboardX.proto.summary_pb2 import Summary
 
 from actors.env import resolve
+from cluster import run_state
 from cluster.books import Books
 from cluster.config import Config
-from cluster.messages import ActorMessage, LearnerMessage, Message, Note
-from cluster.metrics import Metrics
+from cluster.files import Curves, Lines
+from cluster.images import write_gif
+from cluster.messages import ActorMessage, LearnerMessage, Message, Note, Target
 from cluster.run_dir import Run
+from cluster.run_view import RunView
 from dreamer.insight import RATIOS
 
 log = logging.getLogger("run")
+FILM_FPS = 8.0  # half the game's own speed: more is to be seen in three panels
 SCORES = 100  # games whose mean is "the score"
 
 
 class RunLog:
     """Adds messages up and writes them down. `policy_step` and `update` count on from a checkpoint."""
 
-    def __init__(self, config: Config, run: Run, console: Console, *, policy_step: int = 0, update: int = 0) -> None:
+    def __init__(
+        self,
+        config: Config,
+        run: Run,
+        console: Console,
+        *,
+        runtime: str = "ray",
+        policy_step: int = 0,
+        update: int = 0,
+    ) -> None:
         self.config, self.console = config, console
         self.policy_step, self.update = policy_step, update
-        self.metrics = Metrics()
-        self.address = "off"
-        if config.cluster.metrics_port >= 0:
-            self.address = self.metrics.serve(config.cluster.host, config.cluster.metrics_port)
+        self._view = RunView(config, run, runtime=runtime)
+        self.meter, self.address = self._view.meter, self._view.address
+        self._run = run
+        run_state.begin(run.path, runtime=runtime, metrics=self.address)
         self._frame_skip = resolve(config.env).frame_skip
         self._scores: deque[float] = deque(maxlen=SCORES)
         self._books = Books(run.path / "actors.json")
@@ -45,10 +59,9 @@ class RunLog:
         self._interval = _Interval()
         self._row: dict[str, Any] = {}  # the last row of metrics.jsonl
         self._sight: dict[str, float] = {}  # for the next one
-        # Line-buffered: what is written survives the death of this process.
-        self._metrics_file = (run.path / "metrics.jsonl").open("a", buffering=1)
-        self._episodes_file = (run.path / "episodes.jsonl").open("a", buffering=1)
-        self._board = SummaryWriter(str(run.path / "tensorboard"), flush_secs=30)
+        self._metrics_file = Lines(run.path / "metrics.jsonl")
+        self._episodes_file = Lines(run.path / "episodes.jsonl")
+        self._board = Curves(run.path / "tensorboard")
         self._live = Live("", console=console, refresh_per_second=2, transient=True) if console.is_terminal else None
         if self._live:
             self._live.start()
@@ -62,6 +75,15 @@ class RunLog:
                 self._learner(message)
             case Note():
                 log.warning("%s: %s", message.role, message.text)
+            case Target():
+                self._view.announce(message)
+        self._view.progress(
+            policy_step=self.policy_step,
+            frame=self.policy_step * self._frame_skip,
+            update=self.update,
+            scores=self._scores,
+            ratio=self.replay_ratio(),
+        )
         if self._interval.seconds() >= self.config.train.log_every:
             self.write_row()
         if self._live:
@@ -69,23 +91,26 @@ class RunLog:
 
     def expect(self, workers: Iterable[str]) -> None:
         """Takes note of which processes should be running from now on: "learner", "replay", "actor-3" ..."""
-        roles = Counter(name.partition("-")[0] for name in workers)
-        self.metrics.expected.clear()
-        for role, count in roles.items():
-            self.metrics.expected.labels(role=role).set(count)
+        self._view.expect(list(workers))
+
+    def restarted(self, worker: str) -> None:
+        """Takes note of a process that is started again."""
+        self.meter.add("dreamer_worker_restarts_total", 1, worker.partition("-")[0])
 
     def say(self, text: str) -> None:
         """One line for the person who watches."""
         log.info(text)
         self.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
-    def close(self) -> None:
-        """Writes what is left."""
+    def close(self, why: str = "") -> None:
+        """Writes what is left, and why training is over; "" = it failed."""
         if self._interval.updates or self._interval.played:
             self.write_row()
         if self._live:
             self._live.stop()
         self._board.close()
+        self._view.close()
+        run_state.end(self._run.path, why)
         self._metrics_file.close()
         self._episodes_file.close()
 
@@ -109,14 +134,11 @@ class RunLog:
         self._interval.actor_seconds += message.seconds
         self._interval.actor_wait += message.wait_seconds
         self._acting_version = max(message.policy_version, 0)
-        self.metrics.policy_steps.inc(played)
-        self.metrics.frames.inc(played * self._frame_skip)
-        self.metrics.actor_wait.labels(on="replay").inc(message.wait_seconds)
+        self._view.heard(f"actor-{message.actor}")
         for episode in message.episodes:
             self._scores.append(episode.score)
-            self.metrics.episodes.inc()
             line = {"time": time.time(), "actor": message.actor, "policy_step": self.policy_step}
-            self._episodes_file.write(json.dumps(line | episode._asdict()) + "\n")
+            self._episodes_file.write(line | episode._asdict())
             self._board.add_scalar("episode/score", episode.score, self.policy_step)
             self._board.add_scalar("episode/length_policy_steps", episode.length, self.policy_step)
 
@@ -128,20 +150,15 @@ class RunLog:
         self._training = self._training or message.updates > 0
         self.update = message.update
         self._interval.add(message)
-        self.metrics.updates.inc(message.updates)
-        self.metrics.nonfinite.inc(round(message.metrics.get("nonfinite", 0.0) * message.updates))
-        self.metrics.learner_wait.labels(on="replay").inc(message.wait_seconds)
-        for name, value in message.metrics.items():
-            self.metrics.learner.labels(name=name).set(value)
-        if message.replay:
-            self.metrics.replay_steps.set(message.replay.steps)
+        self._view.heard("learner")
         for name, image in message.images.items():
-            self._board.add_image(name, image, self.policy_step, dataformats="HWC")
+            if image.ndim == 4:
+                add_film(self._board, name, image, self.policy_step)
+            else:
+                self._board.add_image(name, image, self.policy_step)
         for name, value in message.sight.items():
             self._board.add_scalar(f"sight/{name}", value, self.policy_step)
         self._sight |= message.sight
-        if message.checkpoint:
-            self.metrics.checkpoint_time.set(time.time())
 
     def write_row(self) -> None:
         """Closes the logging interval: one row of metrics.jsonl, one point on every curve (x axis: policy steps)."""
@@ -161,12 +178,8 @@ class RunLog:
         self._sight = {}
         self._row = row
         self._interval = _Interval()
-        self._metrics_file.write(json.dumps(row) + "\n")
+        self._metrics_file.write(row)
         self._books.save()
-        if (score := row["score"]) is not None:
-            self.metrics.score.set(score)
-        if (ratio := row["replay_ratio"]) is not None:
-            self.metrics.replay_ratio.set(ratio)
         for name, value in row.items():
             if isinstance(value, float) and name != "time" and not name.startswith("sight/"):
                 self._board.add_scalar(f"train/{name}", value, self.policy_step)
@@ -227,6 +240,15 @@ class _Interval:
             **{name: mean for name, mean in means.items() if name not in parts},
             **{name: means[a] / means[b] for name, (a, b) in RATIOS.items() if means.get(b)},
         }
+
+
+def add_film(curves: Curves, name: str, frames: np.ndarray, policy_step: int) -> None:
+    """A film uint8 [N, H, W, 3] among TensorBoard's images, which plays GIFs. Its own add_video would need moviepy."""
+    gif = io.BytesIO()
+    write_gif(frames, gif, FILM_FPS)
+    height, width = frames.shape[1:3]
+    image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=gif.getvalue())
+    curves.add_summary(Summary(value=[Summary.Value(tag=name, image=image)]), policy_step)
 
 
 def who_waits(learner: float, actor: float) -> str:

@@ -1,28 +1,25 @@
-"""What both runtimes share: limits, the learner's tally, and when to save, publish and draw."""
+"""What both runtimes share: limits, the learner's tally, the actors' news."""
 
 from __future__ import annotations
 
 import logging
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 
-from actors.config import EnvConfig
 from actors.rollout import EpisodeReport, Tick
 from cluster.config import Config
-from cluster.evaluate import seeded
+from cluster.feeds import LearnerFeed
+from cluster.gallery import Look
 from cluster.messages import ActorMessage, LearnerMessage
+from cluster.metrics import Meter
 from cluster.run_dir import Run
-from cluster.video import open_loop_strip, reconstruction_strip
-from cluster.world_report import judge
-from dreamer.agent import Agent
-from dreamer.types import Batch
 from learner.allocator import keep_freed_memory
 from learner.checkpoint import Checkpoint, list_checkpoints
+from learner.clock import Clock
 from learner.config import Diverged, TrainConfig
 from learner.loop import LearnerReport
 from replay import ReplayStats, Writer
@@ -37,13 +34,6 @@ class Limits(NamedTuple):
     steps: int | None = None  # policy steps, those before a resume included
     updates: int | None = None  # likewise
     minutes: float | None = None  # of this invocation
-
-
-class Look(NamedTuple):
-    """What the world model makes of one batch."""
-
-    images: dict[str, np.ndarray]  # uint8 [H, W, 3]
-    sight: dict[str, float]  # see cluster/world_report.py
 
 
 class Job(NamedTuple):
@@ -70,29 +60,12 @@ def reached(limits: Limits, *, policy_step: int, update: int, minutes: float) ->
     return ""
 
 
-@dataclass
-class Every:
-    """Says when an interval of wall-clock seconds is over; 0 = never."""
-
-    seconds: float
-    last: float | None = None
-
-    def due(self) -> bool:
-        """True once per interval, the first time one interval after the first call."""
-        now = time.monotonic()
-        if self.last is None:
-            self.last = now
-        if self.seconds <= 0 or now - self.last < self.seconds:
-            return False
-        self.last = now
-        return True
-
-
 class Tally:
     """Adds reports up on the device and reads them from there once per message."""
 
-    def __init__(self, update: int) -> None:
+    def __init__(self, update: int, meter: Meter, clock: Clock) -> None:
         self.update = update
+        self.feed, self._clock = LearnerFeed(meter), clock
         self.nonfinite_in_a_row = 0  # updates, as messages saw them; while there are any, nothing is worth saving
         self._reset()
 
@@ -113,12 +86,12 @@ class Tally:
         """Takes note of time without data."""
         self._wait += seconds
 
-    def message(
-        self, replay: ReplayStats | None = None, look: Look | None = None, checkpoint: str = ""
-    ) -> LearnerMessage:
+    def message(self, replay: ReplayStats | None = None, look: Look | None = None) -> LearnerMessage:
         """What happened since the last message; starts the next one."""
         means: dict[str, float] = {}
         if isinstance(self._sum, torch.Tensor):
+            self._clock.mark_read("other")
+            self.feed.gpu(self._sum.device)
             values = (self._sum / self._updates).tolist()
             means = dict(zip(self._names, values, strict=True)) | {"policy_age_updates": self._age / self._updates}
             none_was_good = means["nonfinite"] == 1.0
@@ -133,8 +106,8 @@ class Tally:
             replay,
             look.images if look else {},
             look.sight if look else {},
-            checkpoint,
         )
+        self.feed.message(message, self._clock.take())
         self._reset()
         return message
 
@@ -212,10 +185,11 @@ class ActorNews:
     def __init__(self, actor: int, incarnation: int) -> None:
         self.actor, self.incarnation = actor, incarnation
         self.total = 0  # policy steps since this incarnation began
+        self.version = -1
         self._reset()
 
     def _reset(self) -> None:
-        self.began, self.played, self.wait_seconds, self.version = time.monotonic(), 0, 0.0, -1
+        self.began, self.played, self.wait_seconds = time.monotonic(), 0, 0.0
         self.episodes: list[EpisodeReport] = []
 
     def add(self, tick: Tick) -> None:
@@ -239,13 +213,3 @@ class ActorNews:
         )
         self._reset()
         return message
-
-
-def look_at(agent: Agent, env: EnvConfig, batch: Batch) -> Look:
-    """What the world model sees and foresees in a batch; leaves the random numbers of training alone."""
-    with seeded(0, batch.obs.device), torch.no_grad():
-        images = {
-            "open_loop_dream": open_loop_strip(agent, batch),
-            "reconstruction": reconstruction_strip(agent, batch),
-        }
-        return Look(images, judge(agent, env, batch))

@@ -43,10 +43,11 @@ class Troupe:
         return list(self._leaving.values())
 
     def follow_nodes(self) -> None:
-        """Adds actors and retires them, as nodes join and leave."""
+        """Adds actors and retires them, as nodes join and leave. Raises HeadLost."""
         now = time.monotonic()
         if now - self._looked < LOOK_SECONDS:
             return
+        placement.check_head()
         self._looked, self._room = now, placement.offered()
         wanted = placement.wanted(self._cluster, self._room)
         while len(self._actors) < wanted:

@@ -28,5 +28,6 @@ class TrainConfig:
     publish_every: int = 10  # updates between broadcasts of the weights; ours
     log_every: float = 10.0  # seconds between lines in metrics.jsonl; ours
     image_every: float = 300.0  # seconds between pictures in TensorBoard, 0 = none; ours
+    video_every: float = 600.0  # seconds between films in TensorBoard, 0 = none; ours
     checkpoint_every: float = 300.0  # seconds between checkpoints; ours
     keep_checkpoints: int = 2  # newest checkpoints kept; ours

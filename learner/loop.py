@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 
 from dreamer.agent import Agent
+from dreamer.behaviors import Mark, no_mark
 from dreamer.types import Batch, Metrics
 from learner.config import TrainConfig
 from learner.feed import to_batch
@@ -33,23 +34,35 @@ def learn(
     *,
     device: torch.device,
     update: int = 0,
+    mark: Mark = no_mark,
 ) -> Iterator[LearnerReport]:
-    """Trains on every sample; `update` is the count to go on from. Ends when the samples end."""
+    """Trains on every sample; `update` is the count to go on from. Ends when the samples end.
+
+    `mark` hears when an update begins and, where the CPU does the work, its parts; then "other", before the report.
+    """
     step_of: Update | None = None
     for sample in samples:
         age = float((update - sample.policy_version.clip(min=0)).mean())
         batch = to_batch(sample.sequences, device)
-        step_of = step_of or make_update(agent, optimizers, config, example=batch)
+        step_of = step_of or make_update(agent, optimizers, config, example=batch, mark=mark)
+        mark("update")
         metrics = step_of(batch)
+        mark("other")
         update += 1
         yield LearnerReport(update, metrics, age, batch)
 
 
-def make_update(agent: Agent, optimizers: Optimizers, config: TrainConfig, *, example: Batch) -> Update:
-    """What improves the agent by a batch like `example` [T, B, ...]: on a GPU one captured graph, else plain calls."""
+def make_update(
+    agent: Agent, optimizers: Optimizers, config: TrainConfig, *, example: Batch, mark: Mark = no_mark
+) -> Update:
+    """What improves the agent by a batch like `example` [T, B, ...]: on a GPU one captured graph, else plain calls.
+
+    A GPU works later than it is told to, and its graph in one piece: there no part of the update is marked.
+    """
     step = make_grad_steps(optimizers, clip=config.grad_clip)
+    parts = no_mark if example.obs.is_cuda else mark
 
     def update(batch: Batch) -> Metrics:
-        return train_step(agent, step, batch, precision=config.precision)
+        return train_step(agent, step, batch, precision=config.precision, mark=parts)
 
     return capture(update, agent, optimizers, example) if config.capture and example.obs.is_cuda else update

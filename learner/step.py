@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from dreamer.agent import Agent
-from dreamer.behaviors import GradSteps
+from dreamer.behaviors import GradSteps, Mark, no_mark
 from dreamer.types import Batch, Metrics, Start
 from learner.config import TrainConfig
 
@@ -63,7 +63,7 @@ def _make_grad_step(optimizer: torch.optim.AdamW, clip: float) -> Callable[[Tens
     return step
 
 
-def train_step(agent: Agent, step: GradSteps, batch: Batch, *, precision: str) -> Metrics:
+def train_step(agent: Agent, step: GradSteps, batch: Batch, *, precision: str, mark: Mark = no_mark) -> Metrics:
     """World model, then dreams from every posterior state, then the behaviour: one update.
 
     The dreams begin at the states that the batch gave *before* the world model's step and run on its new weights, as in
@@ -71,10 +71,12 @@ def train_step(agent: Agent, step: GradSteps, batch: Batch, *, precision: str) -
     """
     low = precision == "bfloat16"
     with torch.autocast(batch.obs.device.type, torch.bfloat16, enabled=low, cache_enabled=False):
+        mark("world_model")
         out = agent.world.loss(batch)
         metrics = out.metrics | {"model_grad": step["model"](out.loss)}
         start = Start(out.unroll.state.detach().flatten(), out.discount.flatten())
-        metrics |= agent.behavior.update(agent.world, start, step)
+        mark("dream")
+        metrics |= agent.behavior.update(agent.world, start, step, mark)
     # One update that is not finite would hide all the others in a mean: it counts as 0 there, and is counted here.
     bad = ~torch.stack([value.isfinite() for value in metrics.values()]).all()
     return {name: value.nan_to_num(0.0, 0.0, 0.0) for name, value in metrics.items()} | {"nonfinite": bad.float()}

@@ -34,6 +34,8 @@ class ReplayStats(NamedTuple):
     inserted: int  # windows inserted ever
     sampled: int  # windows sampled ever, prefetched ones included
     bytes: int  # steps * bytes_per_step: what they would need uncompressed (Reverb does not tell what it uses)
+    actors_wait: bool = False  # the rate limit holds back the next window
+    learner_waits: bool = False  # the rate limit holds back the next sample
 
 
 class Writer(Protocol):
@@ -54,6 +56,10 @@ class Writer(Protocol):
     @property
     def wait_seconds(self) -> float:
         """Time spent waiting for the replay to take windows in."""
+
+    @property
+    def errors(self) -> int:
+        """Calls to the replay that failed and were tried again."""
 
     def append(self, step: Step, *, is_last: bool, policy_version: int, prev: PrevState = NO_STATE) -> None:
         """Takes one record in, with the state before it if the spec has one; blocks while the learner lags too far."""
@@ -100,6 +106,9 @@ class ReplayServer(Protocol):
 
     def checkpoint(self) -> None:
         """Saves everything; the next `serve` on the same directory starts from it."""
+
+    def stats(self) -> ReplayStats:
+        """Counts, as of now."""
 
     def close(self) -> None:
         """Ends the server; what was not checkpointed is gone."""

@@ -137,6 +137,8 @@ class MemoryReplay:
             inserted=self.inserted,
             sampled=self.sampled,
             bytes=steps * bytes_per_step(self.spec),
+            actors_wait=not self.can_insert(),
+            learner_waits=self.can_insert(),
         )
 
     def close(self) -> None:
@@ -154,6 +156,7 @@ class MemoryWriter:
     """One stream of steps into a MemoryReplay."""
 
     wait_seconds = 0.0  # nobody to wait for
+    errors = 0
 
     def __init__(self, replay: MemoryReplay) -> None:
         self._replay = replay

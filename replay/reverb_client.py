@@ -26,8 +26,8 @@ from tensorflow.python.eager.cancellation import CancellationManager
 from replay.config import ReplayConfig, UserError, check_config, min_windows
 from replay.experience import NO_STATE, EnvSpec, PrevState, Step
 from replay.interface import ReplayStats, ReplayTimeout, ReplayUnavailable, Sample
+from replay.reverb_stats import stats_of
 from replay.schema import (
-    bytes_per_step,
     check_step,
     field_types,
     mark_starts,
@@ -106,14 +106,7 @@ class ReverbReplay:
         info = self._link.probe() or self._link.probe()
         if info is None:
             raise ReplayUnavailable(f"the replay server at {self._link.address} does not answer")
-        steps = info.current_size * self._link.config.stride
-        return ReplayStats(
-            steps=steps,
-            windows=info.current_size,
-            inserted=info.rate_limiter_info.insert_stats.completed,
-            sampled=info.rate_limiter_info.sample_stats.completed,
-            bytes=steps * bytes_per_step(self._link.spec),
-        )
+        return stats_of(info, self._link.config, self._link.spec)
 
     def close(self) -> None:
         """Nothing of its own to end."""
@@ -128,7 +121,7 @@ class ReverbWriter:
         config = link.config
         self._stream = Stream(config.length, config.stride)
         self._unconfirmed: deque[int] = deque()  # per window under way: the played steps that it brings
-        self.acknowledged = 0
+        self.acknowledged = self.errors = 0
         self.wait_seconds = 0.0
         while link.probe() is None:  # against a dead server the next line would never return
             time.sleep(0.2)
@@ -180,7 +173,7 @@ class ReverbWriter:
                 except reverb.errors.DeadlineExceededError:
                     pass  # throttled or cut off: the windows are still on their way
                 except RuntimeError:
-                    failures += 1
+                    failures, self.errors = failures + 1, self.errors + 1
                     if failures > self._link.patience / SLICE:
                         raise
                     time.sleep(SLICE)

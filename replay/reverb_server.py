@@ -21,7 +21,9 @@ import tensorflow as tf
 from replay import checkpoints
 from replay.config import ReplayConfig, check_config, error_buffer, max_windows, min_windows, samples_per_insert
 from replay.experience import EnvSpec
+from replay.interface import ReplayStats
 from replay.ports import free_port
+from replay.reverb_stats import stats_of
 from replay.schema import record_dtype, run_table, table_name
 
 
@@ -30,6 +32,7 @@ class ReverbServer:
 
     def __init__(self, config: ReplayConfig, spec: EnvSpec, *, directory: Path, run_id: str, host: str) -> None:
         check_config(config)
+        self._config, self._spec = config, spec
         self.port = free_port(config.port)
         self.address = f"{host}:{self.port}"
         self._folder = directory / table_name(config, spec)
@@ -40,6 +43,11 @@ class ReverbServer:
         """Saves the table; the newest two checkpoints are kept. Inserts pause for some 25 ms."""
         checkpoints.keep_newest(self._folder)
         self._server.localhost_client().checkpoint()
+
+    def stats(self) -> ReplayStats:
+        """Counts, as of now."""
+        info = self._server.localhost_client().server_info()[table_name(self._config, self._spec)]
+        return stats_of(info, self._config, self._spec)
 
     def close(self) -> None:
         """Ends the server; what was not checkpointed is gone."""

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from dreamer.behaviors.actor_critic import ActorCritic
-from dreamer.behaviors.parts import GradSteps
+from dreamer.behaviors.parts import GradSteps, Mark, no_mark
 from dreamer.behaviors.ppo import PPO
 from dreamer.config import BehaviorConfig
 from dreamer.types import Metrics, Start, State
@@ -22,8 +22,8 @@ class Behavior(Protocol):
     def act(self, world: WorldModel, state: State, *, sample: bool) -> Tensor:
         """State [N, ...] -> one-hot action [N, A], drawn or (sample=False) the best one."""
 
-    def update(self, world: WorldModel, start: Start, step: GradSteps) -> Metrics:
-        """One improvement from dreams that begin at `start`; runs in the learner only."""
+    def update(self, world: WorldModel, start: Start, step: GradSteps, mark: Mark = no_mark) -> Metrics:
+        """One improvement from dreams that begin at `start`; for the learner only. `mark("behavior")` after them."""
 
     def param_groups(self) -> dict[str, Iterable[Parameter]]:
         """The parameters that each `step[name]` trains; {} if no gradient is used."""

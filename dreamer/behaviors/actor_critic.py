@@ -7,7 +7,16 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from dreamer.behaviors.parts import GradSteps, choose, describe, make_networks, move_slow_critic, scale_of_returns
+from dreamer.behaviors.parts import (
+    GradSteps,
+    Mark,
+    choose,
+    describe,
+    make_networks,
+    move_slow_critic,
+    no_mark,
+    scale_of_returns,
+)
 from dreamer.config import BehaviorConfig
 from dreamer.equations import (
     actor_loss,
@@ -47,12 +56,13 @@ class ActorCritic(nn.Module):
         """Logits of the actions: [..., F] -> float32 [..., A]."""
         return unimix(self.actor(feat), self.config.unimix)
 
-    def update(self, world: WorldModel, start: Start, step: GradSteps) -> Metrics:
+    def update(self, world: WorldModel, start: Start, step: GradSteps, mark: Mark = no_mark) -> Metrics:
         """Dream, value the dream, improve the actor, then the critic, then perhaps copy the critic."""
         c = self.config
         # REINFORCE needs no gradient through the dream; keeping its graph would double the cost of an update.
         with torch.set_grad_enabled(c.rho < 1):
             dream = world.imagine(lambda state: self.act(world, state, sample=True), start, c.horizon)
+            mark("behavior")
             feat = dream.state.feat()
             value = scalar_mean(self.slow_critic(feat))
             target = lambda_return(dream.reward, discount=dream.discount, value=value, lambda_=c.return_lambda)

@@ -14,7 +14,13 @@ from dreamer.equations import one_hot_mode, straight_through_sample
 from dreamer.nets import MLP, init_glorot
 from dreamer.types import Dream, Metrics
 
+# Told at the beginning of each part of an update what it is: somebody may want to know where the time goes.
+Mark = Callable[[str], None]
 GradSteps = Mapping[str, Callable[[Tensor], Tensor]]  # group name -> (loss -> gradient norm); updates that group alone
+
+
+def no_mark(phase: str) -> None:
+    """Nobody wants to know."""
 
 
 class Networks(NamedTuple):

@@ -8,7 +8,16 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from dreamer.behaviors.parts import GradSteps, choose, describe, make_networks, move_slow_critic, scale_of_returns
+from dreamer.behaviors.parts import (
+    GradSteps,
+    Mark,
+    choose,
+    describe,
+    make_networks,
+    move_slow_critic,
+    no_mark,
+    scale_of_returns,
+)
 from dreamer.config import BehaviorConfig
 from dreamer.equations import (
     critic_loss,
@@ -63,7 +72,7 @@ class PPO(nn.Module):
         """Logits of the actions: [..., F] -> float32 [..., A]."""
         return unimix(self.actor(feat), self.config.unimix)
 
-    def update(self, world: WorldModel, start: Start, step: GradSteps) -> Metrics:
+    def update(self, world: WorldModel, start: Start, step: GradSteps, mark: Mark = no_mark) -> Metrics:
         """Dream, value the dream, improve actor and critic on minibatches of it, then perhaps copy the critic."""
         c = self.config
         #   state             s_0     s_1   ...   s_{H-1}     s_H
@@ -73,6 +82,7 @@ class PPO(nn.Module):
         #   weight             d_0  d_0 d_1 ...                    after an end nothing comes
         with torch.no_grad():
             dream = world.imagine(lambda state: self.act(world, state, sample=True), start, c.horizon)
+            mark("behavior")
             feat = dream.state.feat()
             value = scalar_mean(self.slow_critic(feat))
             target = lambda_return(dream.reward[1:], discount=dream.discount[1:], value=value, lambda_=c.return_lambda)

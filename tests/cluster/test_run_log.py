@@ -36,7 +36,7 @@ def actor(played: int, *, seconds: float = 1.0, wait: float = 0.0, scores: tuple
 
 
 def learner(update: int, updates: int, *, wait: float = 0.0, **metrics: float) -> LearnerMessage:
-    return LearnerMessage(update, updates, metrics, 1.0, wait, ReplayStats(500, 60, 70, 80, 9000), {}, {}, "")
+    return LearnerMessage(update, updates, metrics, 1.0, wait, ReplayStats(500, 60, 70, 80, 9000), {}, {})
 
 
 @pytest.fixture

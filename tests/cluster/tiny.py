@@ -18,7 +18,7 @@ NETS = (
 )
 REPLAY = "--replay.capacity 20000 --replay.length 8 --replay.stride 4 --replay.batch 4 --replay.prefill 100"
 GAMES = "--actor.games 2 --env.time-limit 60"
-RHYTHM = "--train.log-every 0.5 --train.image-every 0 --train.threads 1 --cluster.metrics-port 0"
+RHYTHM = "--train.log-every 0.5 --train.image-every 0 --train.video-every 0 --train.threads 1 --cluster.metrics-port 0"
 TINY = f"--preset cpu {NETS} {REPLAY} {GAMES} {RHYTHM}".split()
 
 

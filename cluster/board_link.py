@@ -1,0 +1,70 @@
+"""A worker's side of the notice board."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Any
+
+import numpy as np
+import ray
+import torch
+
+from cluster.board import Answer, Orders
+from cluster.every import Every
+from cluster.instruments import AGAIN_SECONDS, Instruments
+from cluster.messages import Message
+from dreamer.types import PolicySnapshot
+
+log = logging.getLogger("board")
+CALL_SECONDS = 10.0  # that a call to the board may take; after that we go on without an answer
+ORPHAN_SECONDS = 120.0  # without an answer from the board, after which an actor ends: Ray gives a node up after some 60
+
+
+class BoardLink:
+    """One process's line to the board. A board that does not answer (it is being restarted) changes nothing."""
+
+    def __init__(self, board: Any, instruments: Instruments) -> None:
+        self._board, self._instruments = board, instruments
+        self.orders = Orders()
+        self.published = 0  # update of the policy on the board; -1 = it has none, and the learner is to publish again
+        self.serial = 0  # of the weights taken last
+        self._heard = time.monotonic()
+        self.failures = 0  # calls without an answer
+        self._again = Every(AGAIN_SECONDS)
+        instruments.announce(board)
+
+    def post(self, message: Message) -> Orders:
+        """Sends a message; returns the newest orders known."""
+        if self._again.due():
+            self._instruments.announce(self._board)
+        answer: Answer | None = self._call(self._board.post.remote(message))
+        if answer is not None:
+            self._heard, self.published = time.monotonic(), answer.published
+            self.orders = answer.orders or self.orders
+        return self.orders
+
+    def cut_off(self) -> bool:
+        """Whether the board has been silent for so long that the run must have gone on without us, or ended."""
+        return time.monotonic() - self._heard > ORPHAN_SECONDS
+
+    def publish(self, update: int, arrays: list[np.ndarray]) -> None:
+        self._board.publish.remote(update, arrays)
+
+    def newer_weights(self) -> PolicySnapshot | None:
+        """The published policy if we have not got it yet."""
+        weights = self._call(self._board.weights.remote(self.serial))
+        arrays = self._call(weights.ref[0]) if weights else None
+        if weights is None or arrays is None:
+            return None
+        self.serial = weights.serial
+        # Ray hands out read-only views of shared memory; they are only copied from.
+        return PolicySnapshot(weights.update, [torch.tensor(array) for array in arrays])
+
+    def _call(self, ref: Any) -> Any:
+        try:
+            return ray.get(ref, timeout=CALL_SECONDS)
+        except (ray.exceptions.RayError, TimeoutError) as error:
+            self.failures += 1
+            log.warning("the board does not answer (%s); going on", type(error).__name__)
+            return None

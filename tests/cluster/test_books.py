@@ -1,0 +1,103 @@
+"""The books of policy steps, and files on a full disk."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cluster import books, files
+from cluster.books import Books
+from cluster.files import Curves, Lines
+from cluster.messages import ActorMessage
+from tests.cluster.tiny import ROOT, rows
+
+
+def message(incarnation: int, played: int, acknowledged: int = 0, dropped: int = 0, *, actor: int = 0) -> ActorMessage:
+    return ActorMessage(actor, incarnation, played, [], 0, 1.0, 0.0, acknowledged, dropped)
+
+
+def test_lost_late_and_doubled_messages_change_no_sum(tmp_path: Path) -> None:
+    account = Books(tmp_path / "actors.json")
+    assert account.take(message(0, 10)) == 10
+    assert account.take(message(0, 35, 20)) == 25  # the one with 20 was lost
+    assert account.take(message(0, 20, 8)) == 0  # and comes late
+    assert account.take(message(0, 35, 20)) == 0
+    assert account.take(message(1, 5)) == 5  # the successor began
+    assert account.take(message(0, 40, 30, 4)) == 5  # its predecessor, behind a cut link, was still playing: really so
+    assert (account.acknowledged(), account.open_steps()) == (30, 11)
+
+
+def test_the_books_of_earlier_drivers_stay(tmp_path: Path) -> None:
+    path = tmp_path / "actors.json"
+    first = Books(path)
+    first.take(message(0, 10, 8, 1))
+    first.save()
+    second = Books(path)
+    assert second.take(message(0, 3, actor=1)) == 3
+    second.save()
+    second.save()
+    assert books.read(path) == [
+        {"driver": 0, "actor": 0, "incarnation": 0, "played": 10, "acknowledged": 8, "dropped": 1},
+        {"driver": 1, "actor": 1, "incarnation": 0, "played": 3, "acknowledged": 0, "dropped": 0},
+    ]
+    path.write_text("rubbish")
+    assert Books(path).take(message(0, 1)) == 1
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 256 KiB."""
+    if os.geteuid() != 0:
+        pytest.skip("a small file system can be mounted by root only")
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "none", str(tmp_path)], check=True)
+    yield tmp_path
+    subprocess.run(["umount", "--lazy", str(tmp_path)], check=True)
+
+
+def fill(path: Path) -> None:
+    with path.open("wb", buffering=0) as file, pytest.raises(OSError, match="No space left"):
+        while True:
+            file.write(bytes(1024))
+
+
+def test_a_full_disk_costs_lines_and_points_but_neither_whole_lines_nor_the_process(
+    small_disk: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(files, "FLUSH_SECONDS", -1.0)  # at once
+    monkeypatch.setattr(files, "RETRY_SECONDS", 0.0)
+    lines, curves = Lines(small_disk / "lines.jsonl"), Curves(small_disk / "tensorboard")
+
+    def write(steps: range) -> None:
+        for step in steps:
+            lines.write({"step": step})
+            curves.add_scalar("train/loss", float(step), step)
+
+    write(range(50))
+    fill(small_disk / "fill")
+    write(range(50, 2000))
+    assert caplog.text.count("cannot write to lines.jsonl (No space left on device)") == 1
+    assert "cannot write curves" in caplog.text
+    (small_disk / "fill").unlink()
+    write(range(2000, 2050))
+    lines.close()
+    curves.close()
+    written = [row["step"] for row in rows(small_disk / "lines.jsonl")]
+    assert written[:50] == list(range(50)) and written[-50:] == list(range(2000, 2050))
+    shown = points_of(small_disk / "tensorboard")
+    assert shown[:50] == list(range(50)) and shown[-50:] == list(range(2000, 2050))
+
+
+def points_of(folder: Path) -> list[int]:
+    """Steps of the points that TensorBoard shows; it runs in a process of its own, as it may load TensorFlow."""
+    code = (
+        "from tensorboard.backend.event_processing.event_accumulator import EventAccumulator as E\n"
+        f"e = E({str(folder)!r}, size_guidance={{'scalars': 0}}); e.Reload()\n"
+        "print(*[point.step for point in e.Scalars('train/loss')])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    return [int(step) for step in done.stdout.split()]

@@ -1,0 +1,147 @@
+"""Deaths and other mishaps of a whole run on one machine that tests/cluster/test_ray.py does not make happen.
+
+What each costs stands in docs/faults.md. Nodes and links of a cluster: tests/cluster/test_growth.py.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from cluster import books
+from learner import checkpoint
+from tests.cluster.processes import Driver
+from tests.cluster.tiny import rows, train_options, update_of, wait_for
+
+pytestmark = [pytest.mark.ray, pytest.mark.reverb]
+NewDriver = Callable[..., Driver]
+
+
+@pytest.fixture
+def new_driver(tmp_path: Path) -> Iterator[NewDriver]:
+    """Starts `train` in a run directory; whatever it starts is ended with the test."""
+    started: list[Driver] = []
+
+    def start(run: Path, *more: str, **environment: str) -> Driver:
+        said = tmp_path / f"said-{len(started)}"
+        started.append(Driver(said, *train_options(run, *more), **environment))
+        return started[-1]
+
+    yield start
+    for driver in started:
+        driver.destroy()
+
+
+def after(what: str, condition: Callable[[], bool], *, seconds: float = 120) -> None:
+    """Waits, and prints how long it took."""
+    began = time.monotonic()
+    wait_for(what, condition, seconds=seconds)
+    print(f"{what}: {time.monotonic() - began:.1f} s")
+
+
+def played(run: Path, actor: int) -> int:
+    """Policy steps of all incarnations of an actor, as the run's books know."""
+    return sum(row["played"] for row in books.read(run / "actors.json") if row["actor"] == actor)
+
+
+def test_board_and_silent_actor(tmp_path: Path, new_driver: NewDriver) -> None:
+    """A dead board loses nothing that counts; an actor that is stopped is named, killed and started again."""
+    run = tmp_path / "run"
+    driver = new_driver(run, "--cluster.actors", "2", "--cluster.stall-seconds", "30", "--train.checkpoint-every", "5")
+    wait_for("both actors and updates", lambda: update_of(run) > 20 and played(run, 1) > 20)
+
+    driver.hurt("Board").wait(10)
+    update, steps = update_of(run), played(run, 0) + played(run, 1)
+    after("updates after the board's death", lambda: update_of(run) > update + 20)
+    after("play after the board's death", lambda: played(run, 0) + played(run, 1) > steps + 40)
+
+    stopped = driver.hurt("ActorRole", signal.SIGSTOP)
+    update, steps = update_of(run), min(played(run, 0), played(run, 1))
+    after("a word on the silent actor", lambda: "has said nothing for" in driver.said())
+    assert update_of(run) > update + 20, "the other one plays on"
+    stopped.send_signal(signal.SIGCONT)
+    after("a word on its return", lambda: "is heard again" in driver.said())
+
+    driver.hurt("ActorRole", signal.SIGSTOP)
+    after("its death", lambda: "died (nothing heard for" in driver.said())
+    after("its successor", lambda: any(row["incarnation"] == 1 for row in books.read(run / "actors.json")))
+
+    assert driver.end() == 143, driver.said()
+    for row in books.read(run / "actors.json"):
+        assert 0 <= row["played"] - row["acknowledged"] - row["dropped"] < 100, row
+    found = checkpoint.load_newest(run / "checkpoints")
+    assert found is not None
+    total = played(run, 0) + played(run, 1)
+    assert found.policy_step == rows(run / "metrics.jsonl")[-1]["policy_step"] == total, "no step counted twice or lost"
+
+
+def test_ray_itself_dies_and_the_run_resumes(tmp_path: Path, new_driver: NewDriver) -> None:
+    """Without its head a run cannot go on: it says so, ends with 1, leaves nobody behind, and resumes."""
+    run = tmp_path / "run"
+    driver = new_driver(run, "--train.checkpoint-every", "2")
+    wait_for("a checkpoint", lambda: (run / "checkpoints" / "latest").exists() and update_of(run) > 20)
+    driver.hurt("gcs_server")
+    began = time.monotonic()
+    code = driver.process.wait(150)
+    print(f"head's death: {time.monotonic() - began:.1f} s, exit code {code}\n{driver.said()[-3000:]}")
+    assert code == 1
+    assert "--resume" in driver.said()
+    wait_for("the end of all its processes", lambda: not driver.left(), seconds=60)
+
+    saved = checkpoint.load_newest(run / "checkpoints")
+    assert saved is not None
+    again = new_driver(run, "--resume", "--updates", str(saved.update + 5))
+    assert again.process.wait(150) == 0, again.said()
+
+
+def test_a_full_disk_and_another_run_beside_it(tmp_path: Path, new_driver: NewDriver) -> None:
+    """On a full disk training goes on without saving, and saves when there is room again; a second run is not touched.
+
+    The second one finds the metrics port taken first, and then runs with its own Ray, ports and directory.
+    """
+    small = tmp_path / "small"
+    small.mkdir()
+    if os.geteuid() != 0:
+        pytest.skip("a small file system can be mounted by root only")
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "none", str(small)], check=True)
+    try:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = str(free.getsockname()[1])
+        run, other = small / "run", tmp_path / "other"
+        driver = new_driver(run, "--train.checkpoint-every", "2", "--cluster.metrics-port", port)
+        wait_for("a checkpoint", lambda: (run / "checkpoints" / "latest").exists() and update_of(run) > 20)
+
+        clash = new_driver(tmp_path / "clash", "--cluster.metrics-port", port)
+        assert clash.process.wait(60) == 2
+        assert f"error: port {port} for metrics is in use" in clash.said()
+        beside = new_driver(other, "--updates", "30")
+
+        fill = small / "fill"
+        with fill.open("wb") as file, pytest.raises(OSError, match="No space left"):
+            while True:
+                file.write(bytes(4096))
+                file.flush()
+        after("a word on the full disk", lambda: "No space left" in driver.said())
+        time.sleep(3)
+        assert driver.process.poll() is None, driver.said()
+        fill.unlink()
+        update = update_of(run)
+        after("updates after there is room again", lambda: update_of(run) > update + 20)
+        newest = checkpoint.list_checkpoints(run / "checkpoints")[0]
+        after("a new checkpoint", lambda: checkpoint.list_checkpoints(run / "checkpoints")[0] != newest)
+
+        assert beside.process.wait(150) == 0, beside.said()
+        assert driver.end() == 143, driver.said()
+        found = checkpoint.load_newest(run / "checkpoints")
+        assert found is not None and found.policy_step == rows(run / "metrics.jsonl")[-1]["policy_step"]
+    finally:
+        for each in (driver, clash, beside):
+            each.destroy()
+        subprocess.run(["umount", "--lazy", str(small)], check=True)
