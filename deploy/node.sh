@@ -46,7 +46,8 @@ make_venv() {  # of Python 3.11, the newest that Reverb has wheels for
 start_ray() {
     ray stop > /dev/null || true
     ulimit -n 65536 2> /dev/null || true
-    ray start --object-manager-port=8076 --node-manager-port=8077 "$@"
+    # No log monitor: nobody reads what it sends, and it would outlive `ray down` on a worker.
+    ray start --object-manager-port=8076 --node-manager-port=8077 --include-log-monitor=false "$@"
 }
 
 head_node() {
