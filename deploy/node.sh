@@ -14,6 +14,8 @@ PORT=6379
 LOG=train.log      # what training says, from its start
 PID=train.pid      # its process number
 LOCK=train.lock    # locked by the training process itself: free as soon as it has ended, however it ended
+TORCH_CPU=https://download.pytorch.org/whl/cpu/
+REACH='import sys, urllib.request; urllib.request.urlopen(sys.argv[1], timeout=5)'
 START_SECONDS=90   # that it may take to begin; only then is it left alone
 STOP_SECONDS=300   # that it may take to save
 
@@ -26,8 +28,11 @@ setup() {
     stamp=$(echo "$extras $kind" | cat - pyproject.toml | sha256sum)
     [ "$(cat .venv/.installed 2>/dev/null)" = "$stamp" ] && return
     make_venv
-    # A worker has no GPU: the CPU build of the same torch is a tenth of the size.
-    [ "$kind" = cuda ] || export PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu
+    # A worker has no GPU: the CPU build of the same torch is much smaller. Where only a mirror is reached, pip would ask
+    # for it in vain once for every package.
+    if [ "$kind" = cpu ] && .venv/bin/python -c "$REACH" "$TORCH_CPU" 2> /dev/null; then
+        export PIP_EXTRA_INDEX_URL=$TORCH_CPU
+    fi
     .venv/bin/python -m pip install --quiet --disable-pip-version-check --editable ".[$extras]"
     echo "$stamp" > .venv/.installed
 }
