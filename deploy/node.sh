@@ -27,7 +27,7 @@ setup() {
     [ -L .venv ] && { echo "the environment is there already: .venv -> $(readlink .venv)"; return; }
     stamp=$(echo "$extras $kind" | cat - pyproject.toml | sha256sum)
     [ "$(cat .venv/.installed 2>/dev/null)" = "$stamp" ] && return
-    make_venv
+    [ -x .venv/bin/pip ] || make_venv  # else only what has changed is installed, under whatever runs
     # A worker has no GPU: the CPU build of the same torch is much smaller. Where only a mirror is reached, pip would ask
     # for it in vain once for every package.
     if [ "$kind" = cpu ] && .venv/bin/python -c "$REACH" "$TORCH_CPU" 2> /dev/null; then
@@ -38,12 +38,16 @@ setup() {
 }
 
 make_venv() {  # of Python 3.11, the newest that Reverb has wheels for
-    rm -rf .venv
+    rm -rf .venv  # a broken one
     if command -v python3.11 > /dev/null; then
         python3.11 -m venv .venv
     else  # an image with another Python
-        command -v pip3 > /dev/null || { sudo apt-get update -qq && sudo apt-get install -y -qq python3-venv; }
-        python3 -m venv ~/.uv && ~/.uv/bin/pip install --quiet uv==0.13.9
+        python3 -m venv ~/.uv 2> /dev/null || {
+            sudo apt-get -qq -o DPkg::Lock::Timeout=300 update  # a new machine installs updates of its own at first
+            sudo apt-get -qq -o DPkg::Lock::Timeout=300 install -y python3-venv
+            python3 -m venv ~/.uv
+        }
+        ~/.uv/bin/pip install --quiet uv==0.13.9
         ~/.uv/bin/uv venv --quiet --seed --python 3.11 .venv
     fi
 }
