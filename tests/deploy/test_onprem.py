@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import pty
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -134,11 +135,10 @@ def start_and_close_the_terminal(up: Hosts) -> None:
     ours, its = pty.openpty()
     options = f"{' '.join(TINY)} --cluster.actors 0 --cluster.wait-for 2 --train.checkpoint-every 1000"
     shell = subprocess.Popen(
-        hosts.enter(up["launcher"], f"{typed(f'train {options}')}; sleep 600"),
+        ["setsid", "--ctty", *hosts.enter(up["launcher"], f"{typed(f'train {options}')}; sleep 600")],
         stdin=its,
         stdout=its,
         stderr=its,
-        start_new_session=True,
     )
     os.close(its)
     said = b""
@@ -146,6 +146,5 @@ def start_and_close_the_terminal(up: Hosts) -> None:
         assert shell.poll() is None, said.decode()
         said += os.read(ours, 4096)
     os.close(ours)
-    shell.kill()
-    shell.wait()
-    run(up["launcher"], f"! {typed('train')}")  # it goes on
+    assert shell.wait(30) == -signal.SIGHUP  # what was started from it ends with it, but for the training
+    assert "training runs as process" in ask(up, "status")
