@@ -58,6 +58,7 @@ fetch() {
 down() {
     on_head stop
     fetch || complain "the runs could not be fetched, so the cluster goes on (and costs); without them: $RAY down $CLUSTER"
+    on_head release
     "$RAY" down --yes "$CLUSTER"
 }
 

@@ -7,6 +7,7 @@
 #   worker OPTIONS           (re)starts Ray here and joins $RAY_HEAD_IP, which `ray up` and the autoscaler set
 #   train ARGS               starts training in the background; refuses while one runs
 #   status | stop | busy     nodes and progress | save and end | 0 if training runs
+#   release                  on the head of machines of one's own: ends Ray on the workers; leave: here
 set -euo pipefail
 cd "$HOME/dreamer"
 . deploy/env.sh
@@ -106,10 +107,29 @@ stop() {
     tail -n 2 "$LOG"
 }
 
+leave() { ray stop > /dev/null; }
+
+# `ray down` leaves such workers to find out by themselves, which takes two minutes. A cloud's machines are ended anyway.
+release() {
+    local worker
+    for worker in $(python -c "$WORKERS"); do
+        # shellcheck disable=SC2088  # the tilde is for the worker
+        ssh -n -i ~/ray_bootstrap_key.pem -o BatchMode=yes -o ConnectTimeout=10 -o StrictHostKeyChecking=no \
+            -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR "$worker" 'bash ~/dreamer/deploy/node.sh leave' ||
+            echo "warning: Ray may still run at $worker" &
+    done
+    wait
+}
+WORKERS='
+import os, yaml
+config = yaml.safe_load(open(os.path.expanduser("~/ray_bootstrap_config.yaml")))
+if config["provider"]["type"] == "local":
+    print(*(config["auth"]["ssh_user"] + "@" + address for address in config["provider"]["worker_ips"]))'
+
 command=${1:?setup, head, worker, train, status, stop or busy}
 shift
 case $command in
     head | worker) "${command}_node" "$@" ;;
-    setup | train | status | stop | busy) "$command" "$@" ;;
+    setup | train | status | stop | busy | release | leave) "$command" "$@" ;;
     *) complain "unknown: $command" ;;
 esac
