@@ -56,9 +56,10 @@ fetch() {
 }
 
 down() {
-    on_head stop
-    fetch || complain "the runs could not be fetched, so the cluster goes on (and costs); without them: $RAY down $CLUSTER"
-    on_head release
+    local bare="$RAY down $CLUSTER"
+    on_head stop || complain "training could not be stopped, so the cluster goes on (and costs); as it is: $bare"
+    fetch || complain "the runs could not be fetched, so the cluster goes on (and costs); without them: $bare"
+    on_head release || true
     "$RAY" down --yes "$CLUSTER"
 }
 
