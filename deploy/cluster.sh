@@ -52,6 +52,7 @@ up() {
 
 fetch() {
     mkdir -p "$RUNS"
+    # shellcheck disable=SC2088  # the first tilde is for the head
     "$RAY" rsync-down "$CLUSTER" '~/dreamer/runs/' "$RUNS/"
 }
 
