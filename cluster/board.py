@@ -17,6 +17,8 @@ from cluster.config import ClusterConfig
 from cluster.instruments import open_instruments
 from cluster.messages import Message, Note
 
+NOTHING = -1  # in the place of an update: there are no weights on the board
+
 
 class Orders(NamedTuple):
     """What the driver wants of everybody."""
@@ -39,7 +41,7 @@ class Answer(NamedTuple):
     """What the board says to whoever leaves a message."""
 
     orders: Orders | None  # None: it was started again just now, and the driver has not spoken yet
-    published: int  # update of the policy on the board; -1 = it has none, and the learner is to publish again
+    published: int  # update of the policy on the board; NOTHING: the learner is to publish again
 
 
 class Weights(NamedTuple):
@@ -84,7 +86,7 @@ class Board:
         """Leaves a message for the driver; returns its orders."""
         self._messages.append(message)
         self._meter.set("dreamer_board_messages_waiting", len(self._messages))
-        return Answer(self._orders, self._weights.update if self._weights else -1)
+        return Answer(self._orders, self._weights.update if self._weights else NOTHING)
 
     def exchange(self, orders: Orders) -> list[Message]:
         """The driver's call: gives orders, takes the messages."""

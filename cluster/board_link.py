@@ -26,10 +26,10 @@ class BoardLink:
 
     def __init__(self, board: Any, instruments: Instruments) -> None:
         self._board, self._instruments = board, instruments
-        self.orders = Orders()
-        self.published = 0  # update of the policy on the board; -1 = it has none, and the learner is to publish again
-        self.serial = 0  # of the weights taken last
         self._heard = time.monotonic()
+        self.orders = Orders()
+        self.published = 0  # update of the policy on the board, as far as we know; board.NOTHING = there is none
+        self.serial = 0  # of the weights taken last
         self.failures = 0  # calls without an answer
         self._again = Every(AGAIN_SECONDS)
         instruments.announce(board)

@@ -87,6 +87,8 @@ class RayRun:
         try:
             order = self.troupe.order(orders)
             messages: list[Message] = ray.get(self.board.exchange.remote(order), timeout=CALL_SECONDS)
+        except ray.exceptions.ActorDiedError as error:  # a dead process is started again by Ray, a dead node is not
+            raise HeadLost("the node of Ray's head has died, and the run with it") from error
         except (ray.exceptions.RayError, TimeoutError) as error:
             log.warning("the board does not answer (%s)", type(error).__name__)
             if now - self.board_heard > self.config.cluster.stall_seconds:

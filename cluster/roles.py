@@ -13,7 +13,7 @@ import torch
 from actors.env import make_games, resolve
 from actors.exploration import epsilons
 from actors.rollout import play
-from cluster.board import NoteHandler, Orders
+from cluster.board import NOTHING, NoteHandler, Orders
 from cluster.board_link import BoardLink
 from cluster.config import to_json
 from cluster.every import Every
@@ -148,21 +148,20 @@ class ActorRole:
             waited = self.wait_seconds()
             self.news.wait_seconds, self.waited = waited - self.waited, waited
             players = self.link.orders.players
-            orders = self.link.post(self.news.message(self.writers))
-            if orders.players != players and self.epsilon is not None:
+            if self.link.post(self.news.message(self.writers)).players != players and self.epsilon is not None:
                 self.epsilon[:] = self.share_of_exploration()  # `play` reads it anew at every step
             self.feed.report(self.writers, waited=waited, version=self.version, newest=self.link.published)
             self.meter.add("dreamer_actor_errors_total", self.failures.to(self.link.failures), "board")
         return self.link.orders
 
-    def wait_seconds(self) -> float:
-        """That the replay has held this process back, since it began."""
-        return sum(writer.wait_seconds for writer in self.writers)
-
     def share_of_exploration(self) -> np.ndarray | None:
         """How often each of our games acts at random, float64 [E], given who else plays now; None = never."""
         players = sorted({*self.link.orders.players, self.index})
         return epsilons(self.place.config.actor, actor=players.index(self.index), actors=len(players))
+
+    def wait_seconds(self) -> float:
+        """That the replay has held this process back, since it began."""
+        return sum(writer.wait_seconds for writer in self.writers)
 
 
 @ray.remote(num_cpus=0)
@@ -251,7 +250,7 @@ class LearnerRole:
     def report(self, *, now: bool = False) -> Orders:
         if now or self.look.due():
             self.link.post(self.tally.message(self.stats()))
-            if self.tally.update and self.link.published < 0:
+            if self.tally.update and self.link.published == NOTHING:
                 self.publish()
             self.tally.check(self.place.config.train.nonfinite_limit, self.place.run.checkpoints)
         return self.link.orders

@@ -242,13 +242,13 @@ class _Interval:
         }
 
 
-def add_film(curves: Curves, name: str, frames: np.ndarray, policy_step: int) -> None:
+def add_film(board: Curves, name: str, frames: np.ndarray, policy_step: int) -> None:
     """A film uint8 [N, H, W, 3] among TensorBoard's images, which plays GIFs. Its own add_video would need moviepy."""
     gif = io.BytesIO()
     write_gif(frames, gif, FILM_FPS)
     height, width = frames.shape[1:3]
     image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=gif.getvalue())
-    curves.add_summary(Summary(value=[Summary.Value(tag=name, image=image)]), policy_step)
+    board.add_summary(Summary(value=[Summary.Value(tag=name, image=image)]), policy_step)
 
 
 def who_waits(learner: float, actor: float) -> str:

@@ -40,7 +40,6 @@ class Worker:
         self.where_ref = self.handle.where.remote()
         self.ref = self.handle.run.remote()
         self.started = self.heard = time.monotonic()
-        self.quiet = False
 
     def died(self, why: str) -> str:
         """Takes note of a death; returns what to tell the person who watches."""
@@ -57,7 +56,7 @@ class Worker:
         if self.handle is not None:
             ray.kill(self.handle)
         self.handle = self.ref = self.where_ref = None
-        self.where = ""
+        self.where, self.quiet = "", False
 
 
 def watch(workers: list[Worker], *, timeout: float) -> list[tuple[Worker, Exception | None]]:

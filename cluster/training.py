@@ -184,8 +184,8 @@ class ActorNews:
 
     def __init__(self, actor: int, incarnation: int) -> None:
         self.actor, self.incarnation = actor, incarnation
-        self.total = 0  # policy steps since this incarnation began
         self.version = -1
+        self.total = 0  # policy steps since this incarnation began
         self._reset()
 
     def _reset(self) -> None:

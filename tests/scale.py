@@ -16,6 +16,7 @@ import argparse
 import json
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from itertools import chain, cycle
 from pathlib import Path
@@ -25,14 +26,16 @@ import numpy as np
 import psutil
 import ray
 
-from cluster import placement
 from cluster.bench_replay import RUN, Job, answer, child, record
 from cluster.board import Board, Orders
 from cluster.board_link import BoardLink
+from cluster.config import ClusterConfig, Config
 from cluster.instruments import Instruments
 from cluster.messages import ActorMessage
 from cluster.metrics import Meter
+from cluster.placement import ray_of
 from cluster.presets import preset
+from cluster.ray_environment import set_for
 from cluster.roles import MESSAGE_SECONDS
 from cluster.run_dir import env_spec, make_agent
 from replay import EnvSpec, ReplayConfig, connect
@@ -72,7 +75,7 @@ class Actors:
     def play(self, actors: int, pace: float, seconds: float, pull_every: int) -> dict[str, Any]:
         """Plays `actors` of them at `pace` steps/s each -> steps confirmed, milliseconds of each call, CPU seconds."""
         writers = self.writers[: actors * self.games]
-        cpu, before = sum(psutil.Process().cpu_times()[:2]), sum(writer.acknowledged for writer in writers)
+        cpu, before = cpu_seconds(psutil.Process()), sum(writer.acknowledged for writer in writers)
         posts, pulls, tick, began = [], [], 0, time.monotonic()
         messages = [began + MESSAGE_SECONDS * n / actors for n in range(actors)]
         while (now := time.monotonic()) < began + seconds:
@@ -90,7 +93,7 @@ class Actors:
                 if now >= messages[n]:
                     messages[n] += MESSAGE_SECONDS
                     asked = time.perf_counter()
-                    self.links[n].post(ActorMessage(n, 0, round(pace), [], 0, 1.0, 0.0, 0, 0))
+                    self.links[n].post(ActorMessage(n, 0, 0, [], 0, 1.0, 0.0, 0, 0))
                     posts.append(1e3 * (time.perf_counter() - asked))
             tick += 1
         elapsed = time.monotonic() - began
@@ -99,7 +102,7 @@ class Actors:
             "steps": written / elapsed,
             "posts": posts,
             "pulls": pulls,
-            "cores": (sum(psutil.Process().cpu_times()[:2]) - cpu) / elapsed,
+            "cores": (cpu_seconds(psutil.Process()) - cpu) / elapsed,
         }
 
 
@@ -116,7 +119,7 @@ class Learner:
 
     def train(self, windows_per_second: float, seconds: float, publish_every: int) -> dict[str, float]:
         """-> windows per second, share of the time waited, CPU cores."""
-        cpu, began, waited, updates = sum(psutil.Process().cpu_times()[:2]), time.monotonic(), 0.0, 0
+        cpu, began, waited, updates = cpu_seconds(psutil.Process()), time.monotonic(), 0.0, 0
         while (now := time.monotonic()) < began + seconds:
             due = began + updates * self.batch / windows_per_second
             if now < due:
@@ -128,69 +131,81 @@ class Learner:
             if updates % publish_every == 0:
                 self.board.publish.remote(updates, self.weights)
         elapsed = time.monotonic() - began
-        cores = (sum(psutil.Process().cpu_times()[:2]) - cpu) / elapsed
+        cores = (cpu_seconds(psutil.Process()) - cpu) / elapsed
         return {"windows": updates * self.batch / elapsed, "wait": waited / elapsed, "cores": cores}
 
 
-def measure(name: str, counts: list[int], pace: float, seconds: float) -> list[Load]:
-    """Loads for each number of actors, each at `pace` policy steps per second."""
+def measure(name: str, counts: list[int], pace: float, seconds: float) -> Iterator[Load]:
+    """A load for each number of actors, each at `pace` policy steps per second."""
     config = preset(name)
     spec = env_spec(config)
     weights = [weight.numpy() for weight in make_agent(config, spec).snapshot(0).weights]
     # Neither capacity nor rate limit may hold anybody up: the pace is ours.
     free = replace(config.replay, capacity=2_000_000, batch=10**9, prefill=0, replay_ratio=1.0)
-    job = Job(free, spec, "", 0.0)
-    placement.start_local(config.cluster, namespace="scale")
-    board = Board.remote(config.cluster)
-    ray.get(board.exchange.remote(Orders()))
-    mailbox = next(p for p in psutil.process_iter() if "ray::Board" in " ".join(safe_cmdline(p)))
-    loads = []
-    with tempfile.TemporaryDirectory() as folder, child("serve", job._replace(place=folder)) as server:
-        address, reader = answer(server), replace(config.replay, prefill=0)
-        games = config.actor.games
+    with (
+        ray_of(ClusterConfig(metrics_port=-1), namespace="scale"),
+        tempfile.TemporaryDirectory() as folder,
+        child("serve", Job(free, spec, folder, 0.0)) as server,
+    ):
+        board, address = Board.remote(ClusterConfig(metrics_port=-1)), answer(server)
         processes = -(-max(counts) // PER_PROCESS)
-        actors = [Actors.remote(board, address, free, spec, games) for _ in range(processes)]
+        actors = [Actors.remote(board, address, free, spec, config.actor.games) for _ in range(processes)]
         ray.get([actor.play.remote(1, 1e9, 3.0, 10**9) for actor in actors])  # something to sample from
-        learner = Learner.remote(board, address, reader, spec, weights)
+        learner = Learner.remote(board, address, replace(config.replay, prefill=0), spec, weights)
+        mailbox = next(p for p in psutil.process_iter() if "ray::Board" in " ".join(safe_cmdline(p)))
         for count in counts:
-            shares = [min(PER_PROCESS, count - n * PER_PROCESS) for n in range(processes)]
-            windows = count * pace * config.replay.replay_ratio / config.replay.length
-
-            def turn(length: float, shares: list[int] = shares, windows: float = windows) -> tuple[list, dict]:
-                plays = [
-                    actor.play.remote(share, pace, length, config.actor.pull_every)
-                    for actor, share in zip(actors, shares, strict=True)
-                    if share > 0
-                ]
-                training = learner.train.remote(windows, length, config.train.publish_every)
-                return ray.get(plays), ray.get(training)
-
-            turn(WARM_UP)
-            before = {p: sum(p.cpu_times()[:2]) for p in (psutil.Process(server.pid), mailbox)}
-            played, trained = turn(seconds)
-            used = [(sum(p.cpu_times()[:2]) - cpu) / seconds for p, cpu in before.items()]
+            turn(config, actors, learner, count=count, pace=pace, seconds=WARM_UP)
+            before = [cpu_seconds(p) for p in (psutil.Process(server.pid), mailbox)]
+            played, trained = turn(config, actors, learner, count=count, pace=pace, seconds=seconds)
+            after = [cpu_seconds(p) for p in (psutil.Process(server.pid), mailbox)]
             ray.get(board.exchange.remote(Orders()))
-            loads.append(
-                Load(
-                    count,
-                    count * pace,
-                    sum(each["steps"] for each in played),
-                    windows,
-                    trained["windows"],
-                    trained["wait"],
-                    percentiles(list(chain.from_iterable(each["posts"] for each in played))),
-                    percentiles(list(chain.from_iterable(each["pulls"] for each in played))),
-                    {
-                        "replay": used[0],
-                        "mailbox": used[1],
-                        "actors": sum(each["cores"] for each in played),
-                        "learner": trained["cores"],
-                    },
-                )
-            )
-            print(line(loads[-1]), flush=True)
-    ray.shutdown()
-    return loads
+            used = [(b - a) / seconds for a, b in zip(before, after, strict=True)]
+            yield summary(config, count, pace, played, trained, used)
+
+
+def turn(
+    config: Config, actors: list[Any], learner: Any, *, count: int, pace: float, seconds: float
+) -> tuple[list[dict[str, Any]], dict[str, float]]:
+    """`count` actors play and the learner trains, all at once -> what they say of it."""
+    shares = [min(PER_PROCESS, count - n * PER_PROCESS) for n in range(len(actors))]
+    plays = [
+        actor.play.remote(share, pace, seconds, config.actor.pull_every)
+        for actor, share in zip(actors, shares, strict=True)
+        if share > 0
+    ]
+    training = learner.train.remote(windows_asked(config, count, pace), seconds, config.train.publish_every)
+    return ray.get(plays), ray.get(training)
+
+
+def windows_asked(config: Config, count: int, pace: float) -> float:
+    """Windows per second that the learner trains on where so many actors play at this pace."""
+    return count * pace * config.replay.replay_ratio / config.replay.length
+
+
+def summary(
+    config: Config, count: int, pace: float, played: list[dict[str, Any]], trained: dict[str, float], used: list[float]
+) -> Load:
+    """One line of the table. used: cores of replay server and mailbox."""
+    return Load(
+        actors=count,
+        steps_asked=count * pace,
+        steps_written=sum(each["steps"] for each in played),
+        windows_asked=windows_asked(config, count, pace),
+        windows_read=trained["windows"],
+        learner_wait=trained["wait"],
+        post_ms=percentiles([ms for each in played for ms in each["posts"]]),
+        pull_ms=percentiles([ms for each in played for ms in each["pulls"]]),
+        cores={
+            "replay": used[0],
+            "mailbox": used[1],
+            "actors": sum(each["cores"] for each in played),
+            "learner": trained["cores"],
+        },
+    )
+
+
+def cpu_seconds(process: psutil.Process) -> float:
+    return sum(process.cpu_times()[:2])
 
 
 def safe_cmdline(process: psutil.Process) -> list[str]:
@@ -225,7 +240,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     print("| actors | written, steps/s | read, windows/s | waits | post, ms | pull, ms | CPU cores |\n|" + "---|" * 7)
-    loads = measure(options.preset, options.actors, options.pace, options.seconds)
+    set_for(ClusterConfig())
+    loads = []
+    for load in measure(options.preset, options.actors, options.pace, options.seconds):
+        print(line(load), flush=True)
+        loads.append(load)
     if options.out:
         options.out.write_text(json.dumps([asdict(load) for load in loads], indent=1) + "\n")
 

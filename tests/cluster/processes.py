@@ -44,8 +44,8 @@ class Driver:
         return found
 
     def find(self, name: str) -> list[psutil.Process]:
-        """Its processes with `name` in the command line: ActorRole, LearnerRole, ReplayRole, Board, raylet ..."""
-        return [process for process in self.tree() if name in command(process)]
+        """Its processes whose program is called `name`: ActorRole, LearnerRole, ReplayRole, Board, /raylet ..."""
+        return [process for process in self.tree() if name in command(process).split(" ")[0]]
 
     def hurt(self, name: str, number: signal.Signals = signal.SIGKILL, *, choice: int = 0) -> psutil.Process:
         """Sends a signal to one of them; waits until there is one."""

@@ -52,6 +52,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ("options", "words"),
     [
         (["--replay.batsh", "3"], "did you mean --replay.batch"),
+        (["--cluster.actors", "0"], "cluster.actors must be at least 1"),
+        (["--cluster.wait-for", "2"], "cluster.wait_for must be 0 to the 1 actor processes"),
+        (["--cluster.stall-seconds", "1"], "cluster.stall_seconds must be at least 5"),
         (["--replay.batch", "many"], "invalid literal"),
         (["--preset", "papper"], "paper, fast, cpu, seed"),
         (["--env.id", "ALE/Breakuot-v5"], "ALE/Breakout-v5"),
