@@ -5,7 +5,8 @@ VENV := .venv
 RUN := $(VENV)/bin/python -m
 # The newest run that has a checkpoint, for evaluate and record: make evaluate DIR=runs/...
 RUN_DIR = $(or $(DIR),$(shell ls -td runs/*/checkpoints 2>/dev/null | head -1 | xargs -r dirname))
-.PHONY: setup format lint types test check bench train-local evaluate record monitor cluster-up cluster-down doctor
+.PHONY: setup format lint types test check bench train-local evaluate record monitor doctor \
+	cluster-up cluster-train cluster-status cluster-stop cluster-fetch cluster-down
 
 setup: $(VENV)/.installed
 
@@ -49,8 +50,10 @@ record: setup
 monitor: setup
 	$(VENV)/bin/tensorboard --logdir runs $(ARGS)
 
-cluster-up cluster-down:
-	@echo "error: there is no cluster file yet; one machine: make train-local"; exit 2
+# The rest is in deploy/cluster.sh: make cluster-train ARGS="--minutes 60"; make cluster-up CLUSTER=deploy/cluster-gcp.yaml
+CLUSTER := deploy/cluster.yaml
+cluster-up cluster-train cluster-status cluster-stop cluster-fetch cluster-down: cluster-%: setup
+	@CLUSTER=$(CLUSTER) RAY=$(VENV)/bin/ray bash deploy/cluster.sh $* $(ARGS)
 
 doctor: setup
 	$(RUN) cluster doctor
