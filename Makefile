@@ -5,7 +5,8 @@ VENV := .venv
 RUN := $(VENV)/bin/python -m
 # The newest run that has a checkpoint, for evaluate and record: make evaluate DIR=runs/...
 RUN_DIR = $(or $(DIR),$(shell ls -td runs/*/checkpoints 2>/dev/null | head -1 | xargs -r dirname))
-.PHONY: setup format lint types test check bench train-local evaluate record monitor cluster-up cluster-down doctor
+.PHONY: setup format lint types test check bench train-local evaluate record monitor monitoring-tools tensorboard \
+	dashboards cluster-up cluster-down doctor
 
 setup: $(VENV)/.installed
 
@@ -46,8 +47,19 @@ evaluate: setup
 record: setup
 	$(RUN) cluster record $(RUN_DIR) --out $(RUN_DIR)/videos/dream.gif $(ARGS)
 
+# A real Prometheus watches the training that runs: make monitor ARGS="--target 127.0.0.1:9108 --port 9090"
 monitor: setup
+	@$(RUN) cluster monitor $(ARGS)
+
+monitoring-tools:
+	@deploy/install-monitoring.sh
+
+tensorboard: setup
 	$(VENV)/bin/tensorboard --logdir runs $(ARGS)
+
+# After a change of deploy/grafana/*.py
+dashboards: setup
+	$(RUN) deploy.grafana.dashboards
 
 cluster-up cluster-down:
 	@echo "error: there is no cluster file yet; one machine: make train-local"; exit 2

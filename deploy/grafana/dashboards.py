@@ -40,8 +40,10 @@ OVERVIEW = Dashboard("overview", "Overview", "Is it learning, is it fast, is any
         shared.RETURNS,
         shared.POLICY_ENTROPY,
     )),
-    Row("Is it fast?", (shared.SPEED._replace(width=6), shared.PLAYING._replace(width=6), shared.PHASES._replace(width=6),
-                        shared.WAITS._replace(width=6))),
+    Row("Is it fast?", (
+        shared.SPEED._replace(width=6), shared.PLAYING._replace(width=6), shared.PHASES._replace(width=6),
+        shared.WAITS._replace(width=6),
+    )),
     Row("Is anything broken?", (
         graph("Processes", "That answer, by role: should be constant.", line("sum by (role) (up)", "{{role}}"), low=0,
               width=6),
