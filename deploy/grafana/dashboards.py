@@ -19,7 +19,7 @@ OUT = Path(__file__).parent / "dashboards"
 
 OVERVIEW = Dashboard("overview", "Overview", "Is it learning, is it fast, is anything broken?", (
     Row("Is it learning, is it fast, is anything broken?", (
-        stat("Score", "Mean of the last 100 games of training. Random play of Breakout has 1 to 2, a human 30.",
+        stat("Score now", "Mean of the last 100 games of training. Random play of Breakout has 1 to 2, a human 30.",
              "dreamer_driver_score_points", unit="none", width=4),
         stat("Played", "Emulator frames of the whole run, resumes included: the unit of published curves.",
              "dreamer_driver_frames"),
@@ -65,8 +65,6 @@ LEARNER = Dashboard("learner", "Learner", "The time of the learner, its actor an
         shared.NONFINITE, shared.CHECKPOINT_AGE,
         stat("Size of a save", "Of the checkpoint without the replay. Constant.",
              "max(dreamer_learner_checkpoint_bytes)", unit=BYTES),
-        stat("GPU in use", "Share of time in which the GPU computed. Should be above 90 %.",
-             "max(dreamer_learner_gpu_utilisation_ratio)", unit=RATIO, only=GPU),
         shared.SPEED, shared.PHASES,
         graph("Seconds per update, by phase", "What one update costs. Should be constant; a phase that grows is the "
               "culprit.", line(f"{rate('dreamer_learner_phase_seconds_total', by='phase')} / on () group_left () "
@@ -253,10 +251,10 @@ CLUSTER = Dashboard("cluster", "Cluster", "The processes, the board between them
               line("max(dreamer_board_weights_bytes)", "bytes"), unit=BYTES, low=0, width=6, only=RAY),
     )),
     Row("Machines, as Ray sees them", (
-        graph("CPU", "Share in use, of each machine.",
+        graph("CPU of the machines", "Share in use, of each machine.",
               line("avg by (instance) (ray_node_cpu_utilization) / 100", "{{instance}}"), unit=RATIO, low=0, high=1,
               width=6, only=AGENT),
-        graph("Memory", "Share in use, of each machine. Above 90 %: Ray kills workers at 95 %.",
+        graph("Memory of the machines", "Share in use, of each machine. Above 90 %: Ray kills workers at 95 %.",
               line("sum by (instance) (ray_node_mem_used) / sum by (instance) (ray_node_mem_total)", "{{instance}}"),
               unit=RATIO, low=0, high=1, limits=((0.9, RED),), width=6, only=AGENT),
         graph("Shared memory", "Of Ray's object store: weights on their way. Far below its size.",

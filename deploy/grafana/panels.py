@@ -143,7 +143,6 @@ def _variables() -> list[dict[str, Any]]:
             "label": "Run",
             "datasource": SOURCE,
             "query": {"query": runs, "refId": "runs"},
-            "definition": runs,
             "refresh": 2,  # whenever the time range changes
             "sort": 0,
             "multi": False,
@@ -259,6 +258,7 @@ def _stat(panel: Panel) -> dict[str, Any]:
             "justifyMode": "auto",
             "orientation": "auto",
             "wideLayout": True,
+            "showPercentChange": False,
         },
     }
 
@@ -269,7 +269,14 @@ def _heatmap(panel: Panel) -> dict[str, Any]:
         "fieldConfig": {"defaults": {"custom": {"hideFrom": hidden}}, "overrides": []},
         "options": {
             "calculate": False,  # the histogram's own buckets
-            "color": {"mode": "scheme", "scheme": "Oranges", "steps": 64, "exponent": 0.5, "fill": "dark-orange"},
+            "color": {
+                "mode": "scheme",
+                "scheme": "Oranges",
+                "steps": 64,
+                "exponent": 0.5,
+                "fill": "dark-orange",
+                "reverse": False,
+            },
             "yAxis": {"axisPlacement": "left", "unit": panel.unit, "reverse": False},
             "rowsFrame": {"layout": "auto"},
             "cellGap": 1,
