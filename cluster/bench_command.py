@@ -19,6 +19,7 @@ from rich.table import Table
 
 from cluster import ceilings
 from cluster.bench import bench_actor, bench_env, bench_learner
+from cluster.bench_metrics import MOST, bench_metrics
 from cluster.bench_replay import bench_memory, bench_replay
 from cluster.bench_training import bench_training
 from cluster.options import BenchOptions, parse
@@ -65,7 +66,7 @@ def measure(options: BenchOptions, device: torch.device, small: str, console: Co
         console.print(f"{time.strftime('%H:%M:%S')} measuring {what} ...", highlight=False, markup=False)
 
     presets = [options.preset] if options.preset else ["paper", small]
-    wanted = ["env", "actor", "replay", "learner", "train"] if options.part == "all" else [options.part]
+    wanted = ["env", "actor", "replay", "learner", "metrics", "train"] if options.part == "all" else [options.part]
     begin("the machine's ceilings")
     machine = ceilings.measure(device)
     result: Result = {"date": datetime.now(UTC).isoformat(timespec="seconds"), "machine": machine._asdict()}
@@ -82,6 +83,10 @@ def measure(options: BenchOptions, device: torch.device, small: str, console: Co
                 result[part] = run(config.replay, env_spec(config))._asdict()
             case "learner":
                 result[part] = learners(presets, device, begin)
+            case "metrics":
+                name = options.preset or small
+                begin(f"what metrics cost the learner, preset {name}")
+                result[part] = bench_metrics(name, preset(name), device)._asdict()
             case "train":
                 result[part] = training_runs(options.preset or small, device, begin)
     return result
@@ -127,7 +132,12 @@ def shortfalls(result: Result) -> list[str]:
         ratios[f"actor {result['actor']['preset']}"] = result["actor"]["ratio_to_floor"]
     for each in result.get("learner", []):
         ratios[f"learner {each['preset']} {each['device']} {each['precision']}"] = each["ratio_to_floor"]
-    return [
+    too_dear = [
+        f"metrics take {found['share']:.2%} of the learner's time, at most {MOST:.1%} are allowed"
+        for found in [result.get("metrics")]
+        if found and found["share"] > MOST
+    ]
+    return too_dear + [
         f"{part} reaches {ratios[part]:.2f} of its floor, it must reach {least}"
         for part, least in LEAST.items()
         if part in ratios and ratios[part] < least
@@ -176,6 +186,8 @@ def show(result: Result, console: Console) -> None:
         what = f"update, preset {found['preset']}, {found['device']} {found['precision']} {found['mode']}"
         measured = f"{found['seconds_per_update']:.4g} s ({found['updates_per_second']:.2f}/s)"
         row(table, what, measured, f"{found['floor_seconds']:.4g} s", found)
+    if found := result.get("metrics"):
+        table.add_row(f"metrics, preset {found['preset']}, {found['device']}", f"{found['share']:.3%} of the learner")
     for found in result.get("train", []):
         what = f"training, preset {found['preset']}, {found['runtime']}, {found['actors']} actor process(es)"
         measured = (

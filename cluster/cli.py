@@ -20,6 +20,7 @@ SPIN = "10000"
 USAGE = """usage: dreamer COMMAND [options]     (dreamer COMMAND --help tells a command's options)
 
   train      learn a game
+  status     say how a run is going, or how it ended
   evaluate   play full games with a trained agent, beside a random one
   record     film a game, its reconstruction, or a dream
   export     make a small copy of a trained agent to give away
@@ -53,10 +54,11 @@ def _run(arguments: list[str]) -> int:
     # Read when torch is imported; see SPIN.
     os.environ.setdefault("GOMP_SPINCOUNT", SPIN)
     # Imported late: torch alone takes two seconds, and --help should not.
-    from cluster import agent_commands, bench_command, commands, monitor
+    from cluster import agent_commands, bench_command, commands, monitor, status
 
     table: dict[str, Callable[[list[str]], int]] = {
         "train": commands.train,
+        "status": status.status,
         "evaluate": agent_commands.evaluate,
         "record": agent_commands.record,
         "export": agent_commands.export,

@@ -56,10 +56,11 @@ def train(arguments: list[str]) -> int:
     job = Job(config, run, Limits(options.steps, options.updates, options.minutes), found)
     for line in greeting(job, options.runtime, device, memory, run_log):
         run_log.say(line)
+    why = ""
     try:
         why = trainer(job, run_log, stop)
     finally:
-        run_log.close()
+        run_log.close(why)
     run_log.say(f"ended: {why}; update {run_log.update:,}, policy step {run_log.policy_step:,}; saved in {run.path}")
     return stop.exit_code
 

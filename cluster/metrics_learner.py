@@ -1,6 +1,6 @@
 """The learner's metrics: its time, its losses, and what its world model understands.
 
-"Here" in a healthy range is the run of deploy/agents/breakout-cpu: preset cpu, two cores, 83 minutes; the 5th to the
+"Here" in a healthy range is the run of deploy/agents/breakout-cpu: preset cpu, two cores, one hour; the 5th to the
 95th percentile of its log after 300 updates, unless said otherwise.
 """
 
@@ -12,7 +12,7 @@ from cluster.metrics_spec import COUNTER, GAUGE, LEARNER, Spec
 # fmt: off
 
 PHASES = ("wait", "update", "world_model", "dream", "behavior", "publish", "checkpoint", "pictures", "other")
-GPU, PPO, BREAKOUT = "a GPU", "behavior ppo", "Breakout"
+GPU, PPO, BREAKOUT, EVENTS = "a GPU", "behavior ppo", "Breakout", "such events in the batches"
 
 WORK = (
     Spec(
@@ -184,19 +184,19 @@ SEEN = {
     "reward_recall": _value(
         "reward_recall_ratio", "0 to 1", "of the rewarded steps, the share that the model foresaw",
         "here 0 in the first minutes, 0.75 on average, 0.87 at the end",
-        "0 after 5,000 updates: model.reward_scale, or nothing in the replay scores"
+        "0 after 5,000 updates: model.reward_scale, or nothing in the replay scores", EVENTS
     ),
     "reward_precision": _value(
         "reward_precision_ratio", "0 to 1", "of the rewards foreseen, the share that came", "here 0.73 to 0.92",
-        "low: the actor is rewarded for what does not happen"
+        "low: the actor is rewarded for what does not happen", EVENTS
     ),
     "terminal_recall": _value(
         "terminal_recall_ratio", "0 to 1", "of the ends of games (lives), the share foreseen",
-        "here 0 in the first minutes, then 0.69 to 0.78", "0 after 5,000 updates: dreams do not fear the end"
+        "here 0 in the first minutes, then 0.69 to 0.78", "0 after 5,000 updates: dreams do not fear the end", EVENTS
     ),
     "terminal_precision": _value(
         "terminal_precision_ratio", "0 to 1", "of the ends foreseen, the share that came", "here 0.76 to 0.96",
-        "low: dreams end without reason"
+        "low: dreams end without reason", EVENTS
     ),
 }
 

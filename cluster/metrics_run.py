@@ -1,6 +1,6 @@
 """The metrics of everything but the learner: the run and its workers, acting, the replay, the board, processes.
 
-"Here" in a healthy range is the run of deploy/agents/breakout-cpu: preset cpu, two cores, 83 minutes.
+"Here" in a healthy range is the run of deploy/agents/breakout-cpu: preset cpu, two cores, one hour.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ WORKERS = (
         "dreamer_workers_expected", GAUGE, "processes", "processes of a role that should be running now",
         "as many as answer Prometheus (`up`)",
         "if fewer are up, one has died and is being started again, or hangs: read log.txt", DRIVER,
-        labels={"role": ("learner", "actor", "replay", "board")}, only="the Ray runtime"
+        labels={"role": ("learner", "actor", "replay", "board")}, only="--runtime ray"
     ),
     Spec(
         "dreamer_worker_restarts_total", COUNTER, "starts", "processes that died and were started again", "flat",
         "the reason of each death stands in log.txt; a killed process often means too little memory", DRIVER,
-        labels={"role": ("learner", "actor", "replay", "board")}, only="the Ray runtime"
+        labels={"role": ("learner", "actor", "replay", "board")}, only="--runtime ray"
     ),
     Spec(
         "dreamer_driver_policy_steps", GAUGE, "policy steps", "policy steps of the whole run, resumes included",
@@ -58,7 +58,7 @@ WORKERS = (
     ),
     Spec(
         "dreamer_driver_message_timestamp_seconds", GAUGE, "seconds since 1970", "when each worker last reported",
-        "seconds ago: workers report once a second; while a checkpoint is written, up to half a minute",
+        "seconds ago: workers report once a second, the replay every ten; a long checkpoint may take half a minute",
         "older: the process hangs or is starved of CPU; it is restarted only if it dies, so kill it", DRIVER,
         labels={"worker": ()}
     ),
@@ -181,24 +181,24 @@ REPLAYING = (
 BOARD_METRICS = (
     Spec(
         "dreamer_board_publications_total", COUNTER, "publications", "policies published by the learner",
-        "one per train.publish_every updates", "none: the learner waits or is gone", BOARD, only="the Ray runtime"
+        "one per train.publish_every updates", "none: the learner waits or is gone", BOARD, only="--runtime ray"
     ),
     Spec(
         "dreamer_board_pulls_total", COUNTER, "pulls", "policies fetched by actors", "up to publications x actors",
-        "none: the actors do not reach the board", BOARD, only="the Ray runtime"
+        "none: the actors do not reach the board", BOARD, only="--runtime ray"
     ),
     Spec(
         "dreamer_board_messages_waiting", GAUGE, "messages", "messages that the driver has not yet taken",
-        "below ten per worker", "rising: the driver hangs or is starved of CPU", BOARD, only="the Ray runtime"
+        "below ten per worker", "rising: the driver hangs or is starved of CPU", BOARD, only="--runtime ray"
     ),
     Spec(
         "dreamer_board_weights_bytes", GAUGE, "bytes", "size of the published policy", "fixed", "", BOARD,
-        only="the Ray runtime"
+        only="--runtime ray"
     ),
     Spec(
         "dreamer_board_weights_timestamp_seconds", GAUGE, "seconds since 1970", "when a policy was last published",
         "train.publish_every updates ago at most", "older: the learner waits, hangs or is gone", BOARD,
-        only="the Ray runtime"
+        only="--runtime ray"
     ),
 )
 

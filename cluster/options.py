@@ -38,6 +38,14 @@ class TrainOptions:
 
 
 @dataclass(frozen=True)
+class StatusOptions:
+    """How is it going? From the files of a run alone: while it trains and afterwards."""
+
+    run: tyro.conf.Positional[Path]  # run directory
+    json: bool = False  # one JSON document on stdout
+
+
+@dataclass(frozen=True)
 class EvaluateOptions:
     """Play full games (all lives, raw score) with a trained agent, and as many with random actions."""
 
@@ -87,7 +95,9 @@ class PresetOptions:
 class BenchOptions:
     """Measure how fast each part is, and how far from what the machine can do."""
 
-    part: tyro.conf.Positional[Literal["all", "env", "actor", "replay", "learner", "train"]] = "all"  # what to measure
+    part: tyro.conf.Positional[Literal["all", "env", "actor", "replay", "learner", "metrics", "train"]] = (
+        "all"  # what to measure
+    )
     preset: Preset | None = None  # default: paper, and cpu or fast beside it
     device: Literal["cpu", "cuda"] | None = None  # default: cuda where there is one
     out: Path | None = None  # folder for a dated JSON file; default: none is written

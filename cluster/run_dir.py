@@ -4,6 +4,8 @@ config.json        every value of the configuration         metrics.jsonl      o
 run_id             names the run for its replay server      episodes.jsonl     one object per finished game
 checkpoints/       see learner/checkpoint.py                tensorboard/       curves and pictures
 replay/            the replay's own checkpoints             videos/  log.txt   recordings; what was said
+state.json         who trains here, see cluster/run_state.py
+prometheus/        targets.json: where each process shows its metrics
 """
 
 from __future__ import annotations

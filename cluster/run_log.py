@@ -18,6 +18,7 @@ from tensorboardX import SummaryWriter
 from tensorboardX.proto.summary_pb2 import Summary
 
 from actors.env import resolve
+from cluster import run_state
 from cluster.config import Config
 from cluster.images import write_gif
 from cluster.messages import ActorMessage, LearnerMessage, Message, Note, Target
@@ -47,6 +48,8 @@ class RunLog:
         self.policy_step, self.update = policy_step, update
         self._view = RunView(config, run, runtime=runtime)
         self.meter, self.address = self._view.meter, self._view.address
+        self._run = run
+        run_state.begin(run.path, runtime=runtime, metrics=self.address)
         self._frame_skip = resolve(config.env).frame_skip
         self._scores: deque[float] = deque(maxlen=SCORES)
         self._acknowledged: dict[tuple[int, int], int] = {}  # (actor, incarnation) -> policy steps safe in the replay
@@ -100,14 +103,15 @@ class RunLog:
         log.info(text)
         self.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
-    def close(self) -> None:
-        """Writes what is left."""
+    def close(self, why: str = "") -> None:
+        """Writes what is left, and why training is over; "" = it failed."""
         if self._interval.updates or self._interval.played:
             self.write_row()
         if self._live:
             self._live.stop()
         self._board.close()
         self._view.close()
+        run_state.end(self._run.path, why)
         self._metrics_file.close()
         self._episodes_file.close()
 

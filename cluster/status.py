@@ -1,0 +1,281 @@
+"""The command `status`: how is it going? From the files of a run directory alone, while it trains and afterwards."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from cluster import run_state
+from cluster.config import Config
+from cluster.options import StatusOptions, parse
+from cluster.run_dir import Run, open_run
+from cluster.run_log import SCORES, who_waits
+from learner.checkpoint import list_checkpoints
+
+TAIL = 4 * 2**20  # bytes of a growing file that are read: the last hours
+SPEED_SECONDS = 600.0  # over which speeds are averaged
+SILENT = 6  # logging intervals without a row after which a run counts as silent, but at least ...
+LEAST_SILENT = 60.0  # ... so many seconds
+GAMES = 20  # of which a trend is said at least
+WORLD = ("moved_recall", "reward_recall", "terminal_recall", "kl", "sight/ball_recall", "sight/ball_recall_15_ahead")
+POLICY = ("actor_entropy", "imagined_return", "imagined_reward", "batch_reward")
+
+Report = dict[str, Any]
+
+
+class Files(NamedTuple):
+    """What a run has written."""
+
+    run: Run
+    config: Config
+    state: run_state.State | None
+    rows: list[Report]  # of metrics.jsonl
+    scores: list[float]  # of the games of episodes.jsonl
+    warnings: list[str]  # lines of log.txt since the latest beginning
+    targets: int  # processes that show metrics
+
+
+def status(arguments: list[str]) -> int:
+    """Prints how a run is going; 0 whatever that is."""
+    options = parse(StatusOptions, arguments, command="status")
+    report = describe(read_files(options.run), now=time.time())
+    if options.json:
+        print(json.dumps(report))
+    else:
+        print("\n".join(lines_of(report)))
+    return 0
+
+
+def read_files(path: Path) -> Files:
+    """Raises UserError where there is no run."""
+    run, config = open_run(path)
+    return Files(
+        run=run,
+        config=config,
+        state=run_state.read(run.path),
+        rows=tail(run.path / "metrics.jsonl"),
+        scores=[row["score"] for row in tail(run.path / "episodes.jsonl")],
+        warnings=read_warnings(run.path / "log.txt"),
+        targets=count_targets(run.path / "prometheus" / "targets.json"),
+    )
+
+
+def tail(path: Path) -> list[Report]:
+    """The last objects of a .jsonl file; a line that is cut off at either end is left out."""
+    rows = []
+    for line in last_lines(path):
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            continue
+    return rows
+
+
+def last_lines(path: Path) -> list[str]:
+    """The lines of the last TAIL bytes; none where there is no file."""
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, 2)
+            file.seek(max(0, size - TAIL))
+            return file.read().decode(errors="replace").splitlines()
+    except OSError:
+        return []
+
+
+def read_warnings(path: Path) -> list[str]:
+    """Warnings and errors since the training began for the last time."""
+    found: list[str] = []
+    for line in last_lines(path):
+        if " INFO run: run directory " in line:
+            found.clear()
+        elif " WARNING " in line or " ERROR " in line:
+            found.append(line)
+    return found
+
+
+def count_targets(path: Path) -> int:
+    try:
+        return len(json.loads(path.read_text()))
+    except (OSError, ValueError):
+        return 0
+
+
+# --- What it comes to ---
+
+
+def describe(files: Files, *, now: float) -> Report:
+    """Everything that `status --json` says."""
+    row = files.rows[-1] if files.rows else {}
+    recent = [r for r in files.rows if r["time"] > row.get("time", 0.0) - SPEED_SECONDS]
+    checkpoints = list_checkpoints(files.run.checkpoints)
+    return {
+        "run": str(files.run.path),
+        "id": files.run.id,
+        "env": files.config.env.id,
+        **whether_it_runs(files, row, now),
+        "policy_step": row.get("policy_step", 0),
+        "frame": row.get("frame", 0),
+        "update": row.get("update", 0),
+        "updates_per_second": mean_of("updates_per_second", recent),
+        "policy_steps_per_second": mean_of("policy_steps_per_second", recent),
+        "score": trend(files.scores),
+        "replay_ratio": row.get("replay_ratio"),
+        "replay_ratio_wanted": files.config.replay.replay_ratio,
+        "replay_steps": row.get("replay_steps"),
+        "learner_wait": mean_of("learner_wait", recent),
+        "actor_wait": mean_of("actor_wait", recent),
+        "checkpoint": describe_checkpoint(checkpoints[0], now) if checkpoints else None,
+        "world_model": newest(files.rows, WORLD),
+        "policy": newest(files.rows, POLICY),
+        "warnings": {"count": len(files.warnings), "last": files.warnings[-3:]},
+        "metrics": {"address": files.state.metrics if files.state else None, "targets": files.targets},
+    }
+
+
+def whether_it_runs(files: Files, row: Report, now: float) -> Report:
+    """state: running, silent (there, but no news), ended, failed, killed; `unknown` where nobody can know."""
+    state = files.state
+    last = row.get("time")
+    limit = max(LEAST_SILENT, SILENT * files.config.train.log_every)
+    newest_sign = max(last or 0.0, state.began if state else 0.0)
+    fresh = now - newest_sign < limit
+    living = run_state.alive(state) if state and state.ended is None else None
+    if state and state.ended is not None:
+        name, since = ("ended" if state.why else "failed"), state.ended
+    elif living is False:
+        name, since = "killed", last
+    elif living:
+        name, since = ("running" if fresh else "silent"), (state.began if state and fresh else last)
+    else:  # on another machine, or of a version that left no state
+        name, since = ("running", state.began if state else None) if fresh else ("unknown", last)
+    return {
+        "state": name,
+        "since": since,
+        "seconds": None if since is None else now - since,
+        "why": state.why if state else "",
+        "runtime": state.runtime if state else None,
+        "last_row_seconds": None if last is None else now - last,
+    }
+
+
+def trend(scores: list[float]) -> Report | None:
+    """The last games against those before them; None before the first game."""
+    if not scores:
+        return None
+    count = min(SCORES, max(GAMES, len(scores) // 2))
+    last, before = scores[-count:], scores[-2 * count : -count]
+    comparable = len(before) >= GAMES
+    return {
+        "mean": statistics.fmean(last),
+        "max": max(last),
+        "games": len(last),
+        "before": statistics.fmean(before) if comparable else None,
+        # How much of a difference chance alone brings about: two standard errors of the difference.
+        "noise": 2 * (statistics.variance(last) / len(last) + statistics.variance(before) / len(before)) ** 0.5
+        if comparable
+        else None,
+    }
+
+
+def describe_checkpoint(path: Path, now: float) -> Report:
+    found = path.stat()
+    return {"file": path.name, "seconds": now - found.st_mtime, "bytes": found.st_size}
+
+
+def mean_of(name: str, rows: list[Report]) -> float | None:
+    values = [row[name] for row in rows if row.get(name) is not None]
+    return statistics.fmean(values) if values else None
+
+
+def newest(rows: list[Report], names: tuple[str, ...]) -> dict[str, float]:
+    """The newest value of each name that has one."""
+    found = {}
+    for name in names:
+        value = next((row[name] for row in reversed(rows) if row.get(name) is not None), None)
+        if value is not None:
+            found[name] = value
+    return found
+
+
+# --- In words ---
+
+
+def lines_of(report: Report) -> list[str]:
+    """A dozen lines."""
+    wanted, ratio, replay = report["replay_ratio_wanted"], report["replay_ratio"], report["replay_steps"]
+    waits = (report["learner_wait"], report["actor_wait"])
+    saved, warnings, metrics = report["checkpoint"], report["warnings"], report["metrics"]
+    speed = report["updates_per_second"]
+    table = {
+        "run": f"{report['run']} ({report['id']}), {report['env']}"
+        + (f", runtime {report['runtime']}" if report["runtime"] else ""),
+        "state": state_in_words(report),
+        "progress": f"policy step {report['policy_step']:,} (frame {report['frame']:,}), update {report['update']:,}",
+        "speed": "-"
+        if speed is None
+        else f"{speed:.1f} updates/s, {report['policy_steps_per_second']:.0f} policy steps/s (last 10 minutes)",
+        "score": score_in_words(report["score"]),
+        "replay": ("ratio -" if ratio is None else f"ratio {ratio:.2f} of {wanted:g}")
+        + (f", {replay:,} policy steps" if replay is not None else ""),
+        "waiting": "-" if None in waits else who_waits(*waits),
+        "checkpoint": "none yet"
+        if saved is None
+        else f"{saved['file']}, {ago(saved['seconds'])}, {saved['bytes'] / 1e6:.1f} MB",
+        "world": in_words(report["world_model"]),
+        "policy": in_words(report["policy"]),
+        "warnings": f"{warnings['count']} in log.txt"
+        + (f", the last: {warnings['last'][-1]}" if warnings["last"] else ""),
+        "metrics": f"{metrics['address'] or 'unknown'}, {metrics['targets']} process(es) listed",
+    }
+    return [f"{name:11}{text}" for name, text in table.items()]
+
+
+def state_in_words(report: Report) -> str:
+    since = "" if report["seconds"] is None else duration(report["seconds"])
+    match report["state"]:
+        case "running":
+            row = report["last_row_seconds"]
+            news = "no news yet" if row is None else f"last news {ago(row)}"
+            return f"running{f' for {since}' if since else ''}, {news}"
+        case "silent":
+            return f"its process is there, but has been silent for {since}: it hangs, or the machine is overloaded"
+        case "ended":
+            return f"ended {since} ago: {report['why']}"
+        case "failed":
+            return f"failed {since} ago: the end of log.txt may tell why; go on with train --resume"
+        case "killed":
+            return f"killed, last news {since + ' ago' if since else 'none'}: go on with train --resume"
+        case _:
+            return f"does not run, as far as its files tell; last news {since + ' ago' if since else 'none'}"
+
+
+def score_in_words(score: Report | None) -> str:
+    if score is None:
+        return "no game is over yet"
+    text = f"{score['mean']:.2f}, mean of the last {score['games']} games (best {score['max']:g})"
+    if score["before"] is None:
+        return text
+    change = score["mean"] - score["before"]
+    direction = "level" if abs(change) < score["noise"] else "rising" if change > 0 else "falling"
+    return f"{text}; {score['before']:.2f} in as many before: {direction}"
+
+
+def in_words(values: dict[str, float]) -> str:
+    names = (f"{name.removeprefix('sight/').replace('_', ' ')} {value:.3g}" for name, value in values.items())
+    return ", ".join(names) or "-"
+
+
+def ago(seconds: float) -> str:
+    return f"{duration(seconds)} ago"
+
+
+def duration(seconds: float) -> str:
+    """123.4 -> 2 min 3 s; the two largest units."""
+    whole = int(max(0.0, seconds))
+    days, hours, minutes = whole // 86400, whole // 3600 % 24, whole // 60 % 60
+    parts = [(days, "d"), (hours, "h"), (minutes, "min"), (whole % 60, "s")]
+    first = next((n for n, (count, _) in enumerate(parts) if count), 3)
+    return " ".join(f"{count} {unit}" for count, unit in parts[first : first + 2])
