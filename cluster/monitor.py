@@ -127,7 +127,7 @@ def greeting(address: str, runs: list[str], target: str, log: Path) -> list[str]
         for name, value in (("expr", expr), ("tab", "0"), ("range_input", "1h"))
     }
     return [
-        f"Prometheus watches run {', '.join(runs) or '(none yet)'} at {target} and says so on {address}",
+        f"Prometheus watches run {', '.join(runs) or '(none yet)'} at {target} and answers on {address}",
         f"  what runs, what is down    {address}/targets",
         f"  alerts                     {address}/alerts (what to do: docs/runbook.md)",
         f"  score, speed, who is lost  {address}/graph?{urlencode(graphs)}",
