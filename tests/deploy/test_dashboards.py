@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +17,7 @@ from cluster.metrics_spec import GAUGE
 from deploy.grafana.dashboards import DASHBOARDS, NOT_SHOWN, OUT, files
 from deploy.grafana.panels import COLUMNS, Dashboard, Panel, panels, promql, to_json
 from tests.deploy.promql import OTHERS, declared, selectors
+from tests.deploy.tools import need
 
 ROOT = Path(__file__).parents[2]
 CACHE = ROOT / ".cache" / "grafana-schema"
@@ -106,8 +106,7 @@ def schema() -> dict[str, Any]:
     made = CACHE / "page.json"
     known = CACHE / types.name
     if not made.exists() or not known.exists() or known.read_text() != types.read_text():
-        if shutil.which("npm") is None:
-            pytest.skip("there is no npm on this machine: apt-get install npm")
+        need("npm")
         CACHE.mkdir(parents=True, exist_ok=True)
         (CACHE / "package.json").write_text("{}")
         options = {"strict": True, "skipLibCheck": True, "moduleResolution": "node", "types": []}

@@ -1,4 +1,4 @@
-"""The monitoring programs of this machine."""
+"""The programs of this machine that the tests start."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ def need(program: str) -> str:
     """Its path. Where it is missing the test is skipped, but never where CI is set: it installs them."""
     found = shutil.which(program)
     if found is None:
-        mend = "make monitoring-tools (apt-get install prometheus prometheus-alertmanager)"
+        tools = "make monitoring-tools, or apt-get install prometheus prometheus-alertmanager"
+        mend = "apt-get install npm" if program == "npm" else tools
         reason = f"there is no {program} on this machine: {mend}"
         if os.environ.get("CI"):
             pytest.fail(reason)
