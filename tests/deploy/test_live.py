@@ -35,6 +35,11 @@ ABSENT = {  # Panel.only, of panels that have no data here
     "a Ray cluster, whose dashboard agent shows its nodes, and a GPU",
 }
 
+LATE = {  # undefined until the model foresees one, which it may not in this minute
+    "world-model/Rewards foreseen/precision",
+    "world-model/Ends foreseen/precision",
+}
+
 
 class Watched(NamedTuple):
     """A training and the Prometheus that `make monitor` starts beside it."""
@@ -118,13 +123,15 @@ def test_every_panel_has_data(watched: Watched) -> None:
     }
     assert {panel.only for page in DASHBOARDS for panel in panels(page)} - ABSENT == {"", "the Ray runtime"}
 
+    assert set(queries) >= LATE
+
     def empty() -> set[str]:
         now = time.time()
         ask = {"start": str(now - 60), "end": str(now), "step": "5"}
         return {name for name, query in queries.items() if not watched.ask("query_range", query=query, **ask)["result"]}
 
     deadline = time.monotonic() + 150
-    while (left := empty()) and time.monotonic() < deadline:
+    while (left := empty() - LATE) and time.monotonic() < deadline:
         time.sleep(3)
     assert not left
     for page in DASHBOARDS:  # the others are at least understood
