@@ -18,6 +18,7 @@ from cluster.presets import cpu
 from replay.config import UserError
 
 T = TypeVar("T")
+Part = Literal["all", "env", "actor", "replay", "learner", "metrics", "train"]  # of the benchmark
 Preset = Literal["paper", "fast", "cpu", "seed"]  # the names of cluster.presets.PRESETS
 
 
@@ -95,9 +96,7 @@ class PresetOptions:
 class BenchOptions:
     """Measure how fast each part is, and how far from what the machine can do."""
 
-    part: tyro.conf.Positional[Literal["all", "env", "actor", "replay", "learner", "metrics", "train"]] = (
-        "all"  # what to measure
-    )
+    part: tyro.conf.Positional[Part] = "all"  # what to measure
     preset: Preset | None = None  # default: paper, and cpu or fast beside it
     device: Literal["cpu", "cuda"] | None = None  # default: cuda where there is one
     out: Path | None = None  # folder for a dated JSON file; default: none is written

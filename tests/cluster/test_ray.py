@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import socket
 import subprocess
@@ -12,7 +13,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from cluster.status import describe, read_files
 from learner import checkpoint
+from tests.cluster.scrape import base, check_sane, get, missing, scrape, targets, total
 from tests.cluster.tiny import finish, rows, start, train_options, update_of, wait_for
 
 pytestmark = [pytest.mark.ray, pytest.mark.reverb]
@@ -58,14 +61,28 @@ def test_training_survives_the_death_of_each_process_and_resumes(
     tmp_path: Path, processes: list[subprocess.Popen[str]]
 ) -> None:
     run = tmp_path / "run"
-    driver = start(*train_options(run, *SAVE_OFTEN))
+    driver = start(*train_options(run, *SAVE_OFTEN, "--train.image-every", "2"))
     processes.append(driver)
     wait_for("updates", lambda: update_of(run) > 20)
+    wait_for("every metric", lambda: not missing(scrape(run), runtime="ray"), seconds=60)
+    check_scrape(run)
 
+    listed = targets(run)
     kill_role(driver, "ActorRole")
+    died = time.monotonic()
+    _, said = wait_for("the death to be seen", lambda: unhealthy(run), seconds=15)
+    assert said == "missing: actor-0 (does not answer)\n", said
     steps, updates = policy_step_of(run), update_of(run)
     wait_for("a new actor", lambda: policy_step_of(run) > steps + 100)
     assert update_of(run) > updates
+    # The same instance on another port: its series go on.
+    wait_for("everybody's health", lambda: not unhealthy(run), seconds=60)
+    again = targets(run)
+    assert set(again) == set(listed) and again["actor-0"]["labels"] == listed["actor-0"]["labels"]
+    assert again["actor-0"]["targets"] != listed["actor-0"]["targets"], time.monotonic() - died
+    found = scrape(run)
+    restarts = {one.labels["role"]: one.value for one in found["dreamer_worker_restarts_total"]}
+    assert restarts["actor"] >= 1 and restarts["learner"] == 0
 
     wait_for("a checkpoint", lambda: (run / "checkpoints" / "latest").exists())
     kill_role(driver, "ReplayRole")
@@ -80,9 +97,12 @@ def test_training_survives_the_death_of_each_process_and_resumes(
     wait_for("a new learner", lambda: any(r["time"] > died + 2 and r["updates_per_second"] > 0 for r in metrics(run)))
     assert update_of(run) >= saved.update
 
+    assert state_of(run) == "running"
     driver.send_signal(signal.SIGTERM)
     code, _, err = finish(driver)
     assert code == 143, err
+    assert state_of(run) == "ended"
+    assert json.loads((run / "prometheus" / "targets.json").read_text()) == []  # nobody is missed any more
     for role in ("actor-0", "replay", "learner"):
         assert f"{role} died" in err, err
     before = checkpoint.load_newest(run / "checkpoints")
@@ -98,6 +118,38 @@ def test_training_survives_the_death_of_each_process_and_resumes(
     assert after is not None and after.update == before.update + 10
     # Ten updates at ratio 8 stand for 40 policy steps; the limiter lets the actors run ahead by its error buffer.
     assert 0 <= after.policy_step - before.policy_step < 400
+
+
+def check_scrape(run: Path) -> None:
+    """All processes together say what the driver says, and /sd what the file says."""
+    found = scrape(run)
+    check_sane(found)
+    listed = targets(run)
+    assert set(listed) == {"driver", "learner", "replay", "board", "actor-0"}
+    assert {name: entry["labels"]["role"] for name, entry in listed.items()} == {
+        name: name.partition("-")[0] for name in listed
+    }
+    entries = json.loads((run / "prometheus" / "targets.json").read_text())
+    assert {entry["labels"]["instance"]: entry for entry in entries} == listed
+    expected = {one.labels["role"]: one.value for one in found["dreamer_workers_expected"]}
+    assert expected == {"learner": 1, "replay": 1, "board": 1, "actor": 1}
+
+    def apart() -> float:
+        """What actors have played and the driver has not yet heard of."""
+        now = scrape(run)
+        return total(now, "dreamer_actor_policy_steps_total") - total(now, "dreamer_driver_policy_steps")
+
+    wait_for("the steps of actors and driver to agree", lambda: abs(apart()) < 200, seconds=30)
+
+
+def unhealthy(run: Path) -> tuple[int, str] | None:
+    """What /healthz says if somebody is missing."""
+    status, said = get(f"{base(run)}/healthz")
+    return None if status == 200 else (status, said)
+
+
+def state_of(run: Path) -> str:
+    return describe(read_files(run), now=time.time())["state"]
 
 
 def metrics(run: Path) -> list[dict]:
@@ -122,6 +174,7 @@ def test_a_killed_driver_takes_everything_with_it_and_the_run_resumes(
     driver.communicate()
     _, alive = psutil.wait_procs(children, timeout=30)
     assert not alive
+    assert state_of(run) == "killed"
 
     before = checkpoint.load_newest(run / "checkpoints")
     assert before is not None

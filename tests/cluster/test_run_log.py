@@ -7,9 +7,11 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
-from prometheus_client import generate_latest
+from PIL import Image
 from rich.console import Console
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from actors.rollout import EpisodeReport
 from cluster import run_dir
@@ -17,13 +19,14 @@ from cluster.config import Config
 from cluster.messages import ActorMessage, LearnerMessage
 from cluster.presets import cpu
 from cluster.run_log import RunLog, who_waits
+from cluster.training import ActorNews
 from replay import ReplayStats
 from tests.cluster.tiny import rows
 
 
 def make_config() -> Config:
     config = cpu()
-    return replace(config, train=replace(config.train, log_every=1e9), cluster=replace(config.cluster, metrics_port=-1))
+    return replace(config, train=replace(config.train, log_every=1e9), cluster=replace(config.cluster, metrics_port=0))
 
 
 def actor(played: int, *, seconds: float = 1.0, wait: float = 0.0, scores: tuple[float, ...] = ()) -> ActorMessage:
@@ -32,7 +35,7 @@ def actor(played: int, *, seconds: float = 1.0, wait: float = 0.0, scores: tuple
 
 
 def learner(update: int, updates: int, *, wait: float = 0.0, **metrics: float) -> LearnerMessage:
-    return LearnerMessage(update, updates, metrics, 1.0, wait, ReplayStats(500, 60, 70, 80, 9000), {}, {}, "")
+    return LearnerMessage(update, updates, metrics, 1.0, wait, ReplayStats(500, 60, 70, 80, 9000), {}, {})
 
 
 @pytest.fixture
@@ -49,10 +52,10 @@ def test_frames_are_policy_steps_times_frame_skip_and_random_play_counts(log: Ru
     log.write_row()
     (row,) = rows(tmp_path / "run" / "metrics.jsonl")
     assert (row["policy_step"], row["frame"], row["update"]) == (5600, 22400, 100)
-    text = generate_latest(log.metrics.registry).decode()
-    assert "dreamer_actor_policy_steps_total 5600.0" in text
-    assert "dreamer_actor_frames_total 22400.0" in text
-    assert "dreamer_learner_updates_total 100.0" in text
+    text = log.meter.page().decode()
+    assert "dreamer_driver_policy_steps 5600.0" in text
+    assert "dreamer_driver_frames 22400.0" in text
+    assert "dreamer_driver_updates 100.0" in text
 
 
 def test_the_replay_ratio_counts_from_the_first_update(log: RunLog) -> None:
@@ -102,12 +105,30 @@ def test_the_score_is_that_of_the_last_hundred_games(log: RunLog, tmp_path: Path
 def test_processes_that_should_run_are_counted_by_role(log: RunLog) -> None:
     log.expect(["learner", "actor-0", "actor-1"])
     log.expect(["learner", "actor-0", "actor-1", "actor-10"])
-    text = generate_latest(log.metrics.registry).decode()
+    text = log.meter.page().decode()
     assert 'dreamer_workers_expected{role="actor"} 3.0' in text and 'expected{role="learner"} 1.0' in text
     log.expect(["learner"])
-    assert "actor" not in "".join(
-        re.findall("dreamer_workers_expected.*", generate_latest(log.metrics.registry).decode())
-    )
+    assert "actor" not in "".join(re.findall("dreamer_workers_expected.*", log.meter.page().decode()))
+
+
+def test_films_and_strips_go_to_tensorboard(log: RunLog, tmp_path: Path) -> None:
+    """A film is a GIF of all its frames."""
+    frames = np.zeros((5, 20, 30, 3), np.uint8)
+    frames[:, :, :, 0] = np.arange(0, 250, 50)[:, None, None]
+    message = learner(1, 1)._replace(images={"a strip": frames[0], "a film": frames})
+    log.handle(message)
+    log.close("")
+    found = EventAccumulator(str(tmp_path / "run" / "tensorboard"), size_guidance={"images": 0}).Reload()
+    assert set(found.Tags()["images"]) == {"a strip", "a film"}
+    (event,) = found.Images("a film")
+    film = Image.open(io.BytesIO(event.encoded_image_string))
+    assert (event.width, event.height, film.format, film.n_frames) == (30, 20, "GIF", 5)
+
+
+def test_an_actor_that_played_nothing_still_has_its_policy() -> None:
+    news = ActorNews(0, 0)
+    news.version = 7
+    assert [news.message(0).policy_version for _ in range(2)] == [7, 7]
 
 
 def test_the_bottleneck_is_named() -> None:

@@ -1,0 +1,132 @@
+"""How is it going? What `status` says of runs in every state."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from cluster import run_dir, run_state
+from cluster.cli import main
+from cluster.presets import cpu
+from cluster.run_dir import Run
+from cluster.status import describe, duration, lines_of, read_files, tail, trend
+
+NOW = 1_800_000_000.0
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    """A run of this process, with two rows and a warning."""
+    found = run_dir.create(tmp_path / "run", cpu())
+    rows = [row(NOW - 20, update=90, updates_per_second=4.0), row(NOW - 10, update=100, updates_per_second=6.0, kl=5.0)]
+    lines = "".join(json.dumps(each) + "\n" for each in rows)
+    (found.path / "metrics.jsonl").write_text(lines + '{"time": 18')  # a line that is being written
+    (found.path / "episodes.jsonl").write_text(
+        "".join(json.dumps({"score": s}) + "\n" for s in [1.0] * 40 + [9.0] * 40)
+    )
+    (found.path / "log.txt").write_text(
+        "2026-11-25 10:00:00,000 WARNING roles: of the invocation before\n"
+        "2026-11-25 11:00:00,000 INFO run: run directory runs/x\n"
+        "2026-11-25 11:00:01,000 ERROR roles: no checkpoint now\n"
+    )
+    run_state.begin(found.path, runtime="ray", metrics="http://127.0.0.1:9108/metrics")
+    return found
+
+
+def row(when: float, **values: float) -> dict[str, float]:
+    usual = {
+        "policy_step": 1600,
+        "frame": 6400,
+        "policy_steps_per_second": 80.0,
+        "learner_wait": 0.0,
+        "actor_wait": 0.9,
+    }
+    return {"time": when, "replay_ratio": 7.9, "replay_steps": 1500, **usual, **values}
+
+
+def text_of(run: Run, now: float = NOW) -> str:
+    return "\n".join(lines_of(describe(read_files(run.path), now=now)))
+
+
+def began(run: Run, **changes: object) -> None:
+    """The state of this process's run, as of NOW."""
+    state = run_state.read(run.path)
+    assert state is not None
+    text = json.dumps(state._replace(began=NOW - 3700)._replace(**changes)._asdict())
+    (run.path / "state.json").write_text(text)
+
+
+def test_a_running_run(run: Run) -> None:
+    began(run)
+    text = text_of(run)
+    assert 10 <= text.count("\n") + 1 <= 14
+    for words in (
+        "running for 1 h 1 min, last news 10 s ago",
+        "policy step 1,600 (frame 6,400), update 100",
+        "5.0 updates/s, 80 policy steps/s",
+        "9.00, mean of the last 40 games (best 9); 1.00 in as many before: rising",
+        "ratio 7.90 of 8, 1,500 policy steps",
+        "actors wait for learner 90%",
+        "none yet",
+        "kl 5",
+        "1 in log.txt, the last: 2026-11-25 11:00:01,000 ERROR roles: no checkpoint now",
+        "http://127.0.0.1:9108/metrics",
+    ):
+        assert words in text, words
+
+
+@pytest.mark.parametrize(
+    ("changes", "later", "words"),
+    [
+        ({}, 600.0, "has been silent for 10 min 10 s"),
+        ({"ended": NOW - 5, "why": "100 updates done"}, 0.0, "ended 5 s ago: 100 updates done"),
+        ({"ended": NOW - 5}, 0.0, "failed 5 s ago"),
+        ({"process_start": 1.0}, 0.0, "killed, last news 10 s ago"),  # another process has this number now
+        ({"host": "elsewhere"}, 0.0, "running for"),
+        ({"host": "elsewhere"}, 600.0, "does not run, as far as its files tell; last news 10 min 10 s ago"),
+    ],
+)
+def test_every_other_state(run: Run, changes: dict, later: float, words: str) -> None:
+    began(run, **changes)
+    assert words in text_of(run, NOW + later)
+
+
+def test_a_run_that_is_just_beginning(tmp_path: Path) -> None:
+    found = run_dir.create(tmp_path / "run", cpu())
+    run_state.begin(found.path, runtime="inline", metrics="off")
+    text = text_of(found, time.time())
+    assert "running for 0 s, no news yet" in text and "no game is over yet" in text
+
+
+def test_a_trend_is_said_only_where_chance_does_not_explain_it() -> None:
+    assert trend([]) is None
+    few = trend([1.0] * 30)
+    assert few is not None and few["before"] is None
+    level = trend([1.0, 3.0] * 100)
+    assert level is not None and level["games"] == 100 and abs(level["mean"] - level["before"]) < level["noise"]
+
+
+def test_only_the_end_of_a_long_file_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cluster.status.TAIL", 50)
+    (tmp_path / "long.jsonl").write_text("".join(json.dumps({"n": n}) + "\n" for n in range(1000)))
+    found = tail(tmp_path / "long.jsonl")
+    assert 2 < len(found) < 6 and found[-1] == {"n": 999}
+    assert tail(tmp_path / "none.jsonl") == []
+
+
+def test_the_command(run: Run, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert main(["status", str(run.path), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["update"] == 100 and found["state"] == "silent" and found["runtime"] == "ray"
+    assert main(["status", str(tmp_path / "nowhere")]) == 2
+    assert "holds no run" in capsys.readouterr().err
+    state = run_state.read(run.path)
+    assert state is not None and state.pid == os.getpid()
+
+
+def test_durations_have_their_two_largest_units() -> None:
+    assert [duration(s) for s in (0.4, 59, 61, 3600, 90061)] == ["0 s", "59 s", "1 min 1 s", "1 h 0 min", "1 d 1 h"]
