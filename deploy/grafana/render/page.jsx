@@ -3,7 +3,8 @@
 import React, { useEffect, useRef } from "react";
 import { createRoot } from "react-dom/client";
 import { ThemeContext, createTheme, dateTime, getDisplayProcessor, toDataFrame, FieldType } from "@grafana/data";
-import { BigValue, PanelChrome, Table, TimeSeries } from "@grafana/ui";
+import { BigValue, GlobalStyles, PanelChrome, Table, TimeSeries } from "@grafana/ui";
+import "uplot/dist/uPlot.min.css";
 
 const { dashboard, results, from, to } = window.PAGE; // results: panel id -> [{legend, points: [[seconds, value]]}]
 const theme = createTheme({ colors: { mode: "dark" } });
@@ -140,6 +141,7 @@ function Page() {
   document.body.dataset.height = 40 + bottom * CELL.height;
   return (
     <ThemeContext.Provider value={theme}>
+      <GlobalStyles />
       <div style={{ font: "500 18px Inter", padding: "8px 0" }}>{dashboard.title}</div>
       <div style={{ position: "relative" }}>
         {dashboard.panels.map((panel) => <Placed key={panel.id} panel={panel} />)}

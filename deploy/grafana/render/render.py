@@ -69,17 +69,17 @@ def number(text: str) -> float | None:
     return value if abs(value) < float("inf") else None
 
 
-def bundle(work: Path) -> str:
-    """page.jsx and all that it needs, as one script."""
+def bundle(work: Path) -> tuple[str, str]:
+    """page.jsx and all that it needs, as one script and one style sheet."""
     (work / "page.jsx").write_text((HERE / "page.jsx").read_text())
     options = ["--bundle", "--minify", "--loader:.svg=dataurl", "--define:global=window", "--log-level=error"]
     production = '--define:process.env.NODE_ENV="production"'
     command = ["npx", "esbuild", "page.jsx", *options, production, "--outfile=page.js"]
     subprocess.run(command, cwd=work, check=True, timeout=120)
-    return (work / "page.js").read_text()
+    return (work / "page.js").read_text(), (work / "page.css").read_text()
 
 
-def shoot(script: str, page: dict[str, Any], out: Path) -> None:
+def shoot(script: str, style: str, page: dict[str, Any], out: Path) -> None:
     """One picture."""
     height = 60 + 38 * max(panel["gridPos"]["y"] + panel["gridPos"]["h"] for panel in page["dashboard"]["panels"])
     data = json.dumps(page).replace("<", "\\u003c")
@@ -88,7 +88,7 @@ def shoot(script: str, page: dict[str, Any], out: Path) -> None:
         # "</script" inside of the bundle would end it.
         code = script.replace("</script", "<\\/script")
         body = f'<div id="page"></div><script>window.PAGE = {data}</script><script>{code}</script>'
-        html.write_text(f"<!doctype html><meta charset=utf-8><body>{body}</body>")
+        html.write_text(f"<!doctype html><meta charset=utf-8><style>{style}</style><body>{body}</body>")
         command = ["chromium", "--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"]
         size = [f"--window-size=1652,{height}", "--virtual-time-budget=15000", f"--screenshot={out.resolve()}"]
         options = ["--disable-background-networking", "--no-first-run", f"--user-data-dir={folder}/profile"]
@@ -105,13 +105,13 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("/tmp/render"), help="folder with node_modules")
     options = parser.parse_args()
     run, start, end = span(options.prometheus)
-    script = bundle(options.work)
+    script, style = bundle(options.work)
     for path in sorted(DASHBOARDS.glob(f"{options.only or '*'}.json")):
         dashboard = json.loads(path.read_text())
         found = results(options.prometheus, dashboard, run, start, end)
         page = {"dashboard": dashboard, "results": found, "from": start, "to": end}
         out = options.out / f"grafana-{path.stem}.png"
-        shoot(script, page, out)
+        shoot(script, style, page, out)
         print(f"{out}: {sum(bool(curves) for curves in found.values())} panels with data")
 
 
