@@ -17,7 +17,7 @@ class Line(NamedTuple):
 
     expr: str
     legend: str
-    reference: bool = False  # drawn dashed and gray: something to compare with
+    reference: bool = False  # drawn thin and dashed: something to compare with
 
 
 class Panel(NamedTuple):
@@ -231,7 +231,6 @@ def _curves(panel: Panel) -> dict[str, Any]:
     dashed = [
         {"id": "custom.lineStyle", "value": {"fill": "dash", "dash": [6, 6]}},
         {"id": "custom.lineWidth", "value": 1},
-        {"id": "color", "value": {"mode": "fixed", "fixedColor": "text"}},
     ]
     overrides = [
         {"matcher": {"id": "byName", "options": one.legend}, "properties": dashed}

@@ -88,7 +88,9 @@ def shoot(script: str, style: str, page: dict[str, Any], out: Path) -> None:
         # "</script" inside of the bundle would end it.
         code = script.replace("</script", "<\\/script")
         body = f'<div id="page"></div><script>window.PAGE = {data}</script><script>{code}</script>'
-        html.write_text(f"<!doctype html><meta charset=utf-8><style>{style}</style><body>{body}</body>")
+        html.write_text(
+            f"<!doctype html><meta charset=utf-8><style>*{{box-sizing:border-box}}{style}</style><body>{body}</body>"
+        )
         command = ["chromium", "--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"]
         size = [f"--window-size=1652,{height}", "--virtual-time-budget=15000", f"--screenshot={out.resolve()}"]
         options = ["--disable-background-networking", "--no-first-run", f"--user-data-dir={folder}/profile"]
