@@ -5,8 +5,8 @@ VENV := .venv
 RUN := $(VENV)/bin/python -m
 # The newest run that has a checkpoint, for evaluate and record: make evaluate DIR=runs/...
 RUN_DIR = $(or $(DIR),$(shell ls -td runs/*/checkpoints 2>/dev/null | head -1 | xargs -r dirname))
-.PHONY: setup format lint types test check bench train-local evaluate record monitor doctor \
-	cluster-up cluster-train cluster-status cluster-stop cluster-fetch cluster-down
+.PHONY: setup format lint types test check bench train-local evaluate record monitor monitoring-tools tensorboard \
+	dashboards doctor cluster-up cluster-train cluster-status cluster-stop cluster-fetch cluster-down
 
 setup: $(VENV)/.installed
 
@@ -47,13 +47,24 @@ evaluate: setup
 record: setup
 	$(RUN) cluster record $(RUN_DIR) --out $(RUN_DIR)/videos/dream.gif $(ARGS)
 
+# A real Prometheus watches the training that runs: make monitor ARGS="--target 127.0.0.1:9108 --port 9090"
 monitor: setup
+	@$(RUN) cluster monitor $(ARGS)
+
+monitoring-tools:
+	@deploy/install-monitoring.sh
+
+tensorboard: setup
 	$(VENV)/bin/tensorboard --logdir runs $(ARGS)
 
 # The rest is in deploy/cluster.sh: make cluster-train ARGS="--minutes 60"; make cluster-up CLUSTER=deploy/cluster-gcp.yaml
 CLUSTER := deploy/cluster.yaml
 cluster-up cluster-train cluster-status cluster-stop cluster-fetch cluster-down: cluster-%: setup
 	@CLUSTER=$(CLUSTER) RAY=$(VENV)/bin/ray bash deploy/cluster.sh $* $(ARGS)
+
+# After a change of deploy/grafana/*.py
+dashboards: setup
+	$(RUN) deploy.grafana.dashboards
 
 doctor: setup
 	$(RUN) cluster doctor

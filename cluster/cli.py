@@ -28,6 +28,7 @@ USAGE = """usage: dreamer COMMAND [options]     (dreamer COMMAND --help tells a 
   bench      measure the speed of every part, and how near it is to what the machine can do
   config     print every value of a preset with its source
   params     print parameter counts
+  monitor    watch a training that runs, with Prometheus
   doctor     check this machine
 """
 
@@ -54,7 +55,7 @@ def _run(arguments: list[str]) -> int:
     # Read when torch is imported; see SPIN.
     os.environ.setdefault("GOMP_SPINCOUNT", SPIN)
     # Imported late: torch alone takes two seconds, and --help should not.
-    from cluster import agent_commands, bench_command, commands, status
+    from cluster import agent_commands, bench_command, commands, monitor, status
 
     table: dict[str, Callable[[list[str]], int]] = {
         "train": commands.train,
@@ -65,6 +66,7 @@ def _run(arguments: list[str]) -> int:
         "bench": bench_command.bench,
         "config": commands.config,
         "params": commands.params,
+        "monitor": monitor.monitor,
         "doctor": commands.doctor,
     }
     if not arguments or arguments[0] in ("-h", "--help", "help"):

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import tyro
 
 from actors.config import Perturbation
-from cluster.config import Config, flat
+from cluster.config import ClusterConfig, Config, flat
 from cluster.presets import cpu
 from replay.config import UserError
 
@@ -101,6 +101,15 @@ class BenchOptions:
     device: Literal["cpu", "cuda"] | None = None  # default: cuda where there is one
     out: Path | None = None  # folder for a dated JSON file; default: none is written
     json: bool = False  # one JSON document on stdout
+
+
+@dataclass(frozen=True)
+class MonitorOptions:
+    """Watch a training that runs, with the Prometheus of this machine and our rules; Ctrl-C ends it."""
+
+    target: str = f"127.0.0.1:{ClusterConfig().metrics_port}"  # HOST:PORT of the metrics that the training has printed
+    port: int = 9090  # TCP port of Prometheus, on 127.0.0.1
+    storage: Path = Path("runs/.prometheus")  # folder for what it sees, its configuration and its log
 
 
 @dataclass(frozen=True)
