@@ -40,7 +40,7 @@ ROLES = {"actor": "ActorRole", "replay": "ReplayRole", "learner": "LearnerRole",
 DECK = ["actor"] * 4 + ["replay", "learner", "board"] * 2 + ["driver"]  # who dies in a round, in random order
 PATIENCE = 180.0  # seconds until training must go on
 SETTLED = 60.0  # seconds after which a driver has loaded all that it needs
-OFTEN = ["--train.log-every", "1", "--train.checkpoint-every", "20", "--train.image-every", "0"]
+OFTEN = ["--train.log-every", "1", "--train.checkpoint-every", "20", "--train.image-every", "120"]
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
