@@ -177,7 +177,7 @@ class RunLog:
         }
         self._sight = {}
         self._row = row
-        self._interval = _Interval()
+        self._interval = _Interval(self._interval.replay_steps)
         self._metrics_file.write(row)
         self._books.save()
         for name, value in row.items():
@@ -207,11 +207,11 @@ class RunLog:
 class _Interval:
     """Sums over one logging interval."""
 
-    def __init__(self) -> None:
+    def __init__(self, replay_steps: int = 0) -> None:
         self._began = time.monotonic()
         self.played = self.updates = 0
         self.actor_seconds = self.actor_wait = self.learner_seconds = self.learner_wait = 0.0
-        self.replay_steps = 0
+        self.replay_steps = replay_steps  # as known before; not every interval brings news
         self._sums: dict[str, float] = {}
 
     def seconds(self) -> float:

@@ -121,7 +121,7 @@ def test_ray_itself_dies_and_the_run_resumes(tmp_path: Path, new_driver: NewDriv
 def ended_with(driver: Driver) -> int:
     """Exit code of a run whose Ray has died; what is to be done must have been said."""
     began = time.monotonic()
-    code = driver.process.wait(150)
+    code = driver.process.wait(300)
     print(f"ended {time.monotonic() - began:.1f} s after its Ray: {driver.said()[-300:]}")
     assert "go on with --resume" in driver.said()
     return code
@@ -162,7 +162,7 @@ def test_a_full_disk_and_another_run_beside_it(tmp_path: Path, new_driver: NewDr
         newest = checkpoint.list_checkpoints(run / "checkpoints")[0]
         after("a new checkpoint", lambda: checkpoint.list_checkpoints(run / "checkpoints")[0] != newest)
 
-        assert beside.process.wait(150) == 0, beside.said()
+        assert beside.process.wait(400) == 0, beside.said()
         assert driver.end() == 143, driver.said()
         found = checkpoint.load_newest(run / "checkpoints")
         assert found is not None and found.policy_step == rows(run / "metrics.jsonl")[-1]["policy_step"]

@@ -56,12 +56,20 @@ class Training:
     """`train` on the head, and what it says."""
 
     def __init__(self, head: Host, said: Path, *more: str) -> None:
+        self.head = head
         self.run = head.root / "root/run"  # as seen from here
         options = train_options(Path("/root/run"), "--cluster.address", f"{head.address}:{PORT}", *more)
         command = f"RAY_AUTH_MODE=disabled exec {sys.executable} -m cluster {' '.join(options)}"
         self._file = said
         with self._file.open("wb") as file:
             self.process = subprocess.Popen(hosts.enter(head, command), stdout=file, stderr=file)
+
+    def end(self) -> int:
+        """SIGTERM to itself, not to what has entered the host for it -> its exit code."""
+        for pid, line in hosts.pids(self.head).items():
+            if f"{sys.executable} -m cluster train" in line:
+                os.kill(pid, signal.SIGTERM)
+        return self.process.wait(150)
 
     def said(self) -> str:
         return self._file.read_text(errors="replace")
@@ -134,8 +142,7 @@ def test_actors_come_and_go_with_the_nodes_and_a_cut_link_is_survived(up: Hosts,
         update = training.last()["update"]
         wait_for("training to go on", lambda: training.last()["update"] > update + 10)
     finally:
-        training.process.terminate()
-        code = training.process.wait(120)
+        code = training.end()
         print("\n".join(line for line in training.said().splitlines() if not line.startswith("policy step")))
     assert code == 143
     for key, row in training.accounts().items():
