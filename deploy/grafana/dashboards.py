@@ -24,9 +24,9 @@ OVERVIEW = Dashboard("overview", "Overview", "Is it learning, is it fast, is any
         stat("Played", "Emulator frames of the whole run, resumes included: the unit of published curves.",
              "dreamer_driver_frames"),
         stat("Frames a second", "Emulator frames in a second, all games. 0: the games stand still.",
-             rate("dreamer_actor_frames_total"), unit="ops"),
+             rate("dreamer_actor_frames_total"), unit="frames/s"),
         stat("Updates a second", "Of the world model. 0 while the replay is being filled, constant afterwards.",
-             rate("dreamer_learner_updates_total"), unit="ops"),
+             rate("dreamer_learner_updates_total"), unit="updates/s"),
         shared.MISSING,
         stat("Alerts", "Alerts that fire now: the table below says which, docs/runbook.md what to do.",
              'sum(ALERTS{alertstate="firing"}) or vector(0)', limits=((1, RED),), width=2),
@@ -158,9 +158,9 @@ ACTORS = Dashboard("actors", "Actors", "The games, and the processes that play t
     Row("Speed", (
         shared.PLAYING,
         graph("Frames", "Emulator frames in a second, all games together: policy steps times the frame skip.",
-              line(rate("dreamer_actor_frames_total"), "frames a second"), unit="ops", low=0),
+              line(rate("dreamer_actor_frames_total"), "frames a second"), unit="frames/s", low=0),
         graph("Steps of each process", "Policy steps in a second of the twelve fastest; should be alike.",
-              line(EACH.format("rate(dreamer_actor_policy_steps_total[I])"), "{{instance}}"), unit="ops", low=0),
+              line(EACH.format("rate(dreamer_actor_policy_steps_total[I])"), "{{instance}}"), unit="steps/s", low=0),
         graph("Time of a step", "One policy step of all games of a process, waiting left out. Preset cpu, 8 games: "
               "below 0.1 s. Long: the cores are shared with too much.",
               *quantiles("dreamer_actor_step_seconds"), unit=SECONDS, log=True),
@@ -201,7 +201,7 @@ REPLAY = Dashboard("replay", "Replay", "The memory between the games and the lea
         graph("Steps in and out", "In a second. Out should be in times the replay ratio.",
               line(f"{rate('dreamer_replay_inserted_windows_total')} * max(dreamer_replay_stride_steps)", "in"),
               line(f"{rate('dreamer_replay_sampled_windows_total')} * max(dreamer_replay_window_steps)", "out"),
-              unit="ops", low=0),
+              unit="steps/s", low=0),
     )),
     Row("Who sets the pace", (
         shared.RATIOS,
@@ -241,7 +241,7 @@ CLUSTER = Dashboard("cluster", "Cluster", "The processes, the board between them
     Row("Board: weights to the actors, news to the driver", (
         graph("Policies", "In a second. Pulled: up to published times the number of actors.",
               line(rate("dreamer_board_publications_total"), "published"),
-              line(rate("dreamer_board_pulls_total"), "pulled"), unit="ops", low=0, width=6, only=RAY),
+              line(rate("dreamer_board_pulls_total"), "pulled"), unit="1/s", low=0, width=6, only=RAY),
         graph("Age of the newest policy", "Seconds since it was published. Growing: the learner waits, hangs or is "
               "gone.", line(age("dreamer_board_weights_timestamp_seconds"), "seconds"), unit=SECONDS, low=0, width=6,
               limits=((60, RED),), only=RAY),

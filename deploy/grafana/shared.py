@@ -110,11 +110,11 @@ RESTARTS = graph(
     "log.txt.", line("sum by (role) (dreamer_worker_restarts_total)", "{{role}}"), low=0, only=RAY)
 SPEED = graph(
     "Speed of learning", "Updates of the world model in a second. Should be constant after the first minutes.",
-    line(rate("dreamer_learner_updates_total"), "updates a second"), unit="ops", low=0)
+    line(rate("dreamer_learner_updates_total"), "updates a second"), unit="updates/s", low=0)
 PLAYING = graph(
     "Speed of play", "Policy steps in a second, all games together (a step is four frames). Random play fills the "
     "replay fast, then the replay ratio holds the games back.", line(rate("dreamer_actor_policy_steps_total"),
-    "policy steps a second"), unit="ops", low=0)
+    "policy steps a second"), unit="steps/s", low=0)
 CHECKPOINT_AGE = stat(
     "Last save", "How long ago the agent was saved: at most train.checkpoint_every (300 s) and some.",
     age("dreamer_learner_checkpoint_timestamp_seconds"), unit=AGO, limits=((900, YELLOW), (1800, RED)))

@@ -18,10 +18,13 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 HERE = Path(__file__).parent
 DASHBOARDS = HERE.parent / "dashboards"
 POINTS = 250  # of a curve
 SCRAPE = 5  # seconds, prometheus.yml
+COLOURS = 64  # of a picture: a third of the file
 
 
 def ask(address: str, path: str, **values: str) -> Any:
@@ -35,7 +38,7 @@ def span(address: str) -> tuple[str, float, float]:
     found = ask(address, "query_range", query="dreamer_run_info", start=str(now - 10 * 86400), end=str(now), step="120")
     newest = max(found["result"], key=lambda series: series["values"][-1][0])
     run = newest["metric"]["run"]
-    start, end = newest["values"][0][0] - 120, newest["values"][-1][0] + 120
+    start, end = newest["values"][0][0] - 120, min(now, newest["values"][-1][0] + 120)
     fine = ask(address, "query_range", query=f'up{{run="{run}"}} == 1', start=str(start), end=str(end), step="5")
     times = [value[0] for series in fine["result"] for value in series["values"]]
     return run, min(times), max(times)
@@ -97,6 +100,7 @@ def shoot(script: str, style: str, page: dict[str, Any], out: Path) -> None:
         done = subprocess.run([*command, *options, *size, str(html)], capture_output=True, timeout=180, check=False)
         if done.returncode or not out.exists():
             sys.exit(f"chromium: {done.stderr.decode()[-2000:]}")
+    Image.open(out).convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE).save(out, optimize=True)
 
 
 def main() -> None:
