@@ -27,6 +27,7 @@ HEAD_NODE = "head_node"  # these two names stand in the cluster files, too
 ACTOR_NODE = "actor_node"
 ON_HEAD = {HEAD_NODE: 0.01}  # so small that several runs fit
 ON_ACTOR_NODE = {ACTOR_NODE: 1}
+CONNECT_SECONDS = 10.0  # that the head may take to answer
 LOCAL_STORE = 512 * 2**20  # bytes of shared memory of a Ray of our own
 
 
@@ -90,6 +91,7 @@ def start_local(cluster: ClusterConfig, *, namespace: str) -> None:
 
 
 def _join(address: str, namespace: str) -> None:
+    check_answers(address)
     try:
         ray.init(address=address, namespace=namespace, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, ray.exceptions.AuthenticationError) as error:
@@ -105,6 +107,20 @@ def _join(address: str, namespace: str) -> None:
     if here not in [node["NodeID"] for node in heads]:
         where = heads[0]["NodeManagerAddress"]
         raise UserError(f"train must be started on the node that offers {HEAD_NODE}, {where}: it serves the run's data")
+
+
+def check_answers(address: str) -> None:
+    """Raises UserError where nobody listens at host:port: Ray itself would try for a quarter of an hour.
+
+    What "auto" means is Ray's own to find out.
+    """
+    host, _, port = address.rpartition(":")
+    if not port.isdigit():
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
+    except OSError as error:
+        raise UserError(f"no Ray answers at cluster.address {address} ({error}): start it (make cluster-up)") from error
 
 
 def offered() -> int:

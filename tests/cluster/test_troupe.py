@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,6 +19,8 @@ from cluster import placement, supervise, troupe
 from cluster.board import Orders
 from cluster.messages import ActorMessage
 from cluster.troupe import Troupe
+from replay.config import UserError
+from replay.ports import free_port
 
 pytestmark = pytest.mark.ray
 
@@ -90,3 +93,11 @@ def test_exploration_is_shared_out_anew_among_those_who_play() -> None:
     shares = [epsilons(config, actor=players.index(n), actors=len(players)) for n in players]
     assert np.concatenate(shares)[0] == pytest.approx(0.4) and np.concatenate(shares)[-1] == pytest.approx(0.05)
     assert (np.diff(np.concatenate(shares)) <= 0).all()
+
+
+def test_an_address_where_nobody_listens_is_said_at_once() -> None:
+    with pytest.raises(UserError, match=r"no Ray answers at cluster.address 127.0.0.1:\d+ .*make cluster-up"):
+        placement.check_answers(f"127.0.0.1:{free_port(0)}")
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        placement.check_answers(f"127.0.0.1:{listening.getsockname()[1]}")
+    placement.check_answers("auto")
