@@ -14,6 +14,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -240,7 +242,6 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     print("| actors | written, steps/s | read, windows/s | waits | post, ms | pull, ms | CPU cores |\n|" + "---|" * 7)
-    set_for(ClusterConfig())
     loads = []
     for load in measure(options.preset, options.actors, options.pace, options.seconds):
         print(line(load), flush=True)
@@ -250,4 +251,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    if "RAY_AUTH_MODE" not in os.environ:  # Ray reads it while it is imported, which has happened: once more, with it
+        set_for(ClusterConfig())
+        os.execv(sys.executable, [sys.executable, "-m", "tests.scale", *sys.argv[1:]])
     main()
