@@ -219,7 +219,15 @@ def test_a_missing_file_and_an_unknown_verb_are_one_line(tmp_path: Path) -> None
 
 
 def test_make_hands_on_arguments_and_cluster_file() -> None:
-    words = ["make", "-n", "cluster-train", "CLUSTER=deploy/cluster-gcp.yaml", "ARGS=--minutes 2"]
+    # In `make test` this is a make within a make, which also says where it is.
+    words = [
+        "make",
+        "--no-print-directory",
+        "-n",
+        "cluster-train",
+        "CLUSTER=deploy/cluster-gcp.yaml",
+        "ARGS=--minutes 2",
+    ]
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True)
     last = done.stdout.strip().splitlines()[-1]
     assert last == "CLUSTER=deploy/cluster-gcp.yaml RAY=.venv/bin/ray bash deploy/cluster.sh train --minutes 2"
