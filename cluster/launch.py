@@ -14,6 +14,7 @@ import ray
 
 from cluster import placement
 from cluster.board import Board, Orders
+from cluster.board_link import CALL_SECONDS
 from cluster.cli import SPIN
 from cluster.errors import HeadLost
 from cluster.every import Every
@@ -31,7 +32,6 @@ from replay.ports import free_port
 log = logging.getLogger("launch")
 START_SECONDS = 120.0  # that a process may take to start
 END_SECONDS = 180.0  # that the learner may take to save
-CALL_SECONDS = 10.0  # that the board may take to answer
 WAIT_SAY_SECONDS = 15.0  # between two lines on whom training waits for
 
 
