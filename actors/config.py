@@ -29,6 +29,7 @@ class EnvConfig:
     crop: tuple[int, int, int, int] = (0, 0, 0, 0)  # screen pixels cut away: top, bottom, left, right; ours
     shrink: str = "area"  # a pixel becomes the mean (area) or the maximum (max) of its screen pixels; ours
     contrast: float = 1.0  # gray levels are multiplied by it, then clipped at 255; the seed used 1.8
+    binary: bool = False  # white is what differs from the screen's most frequent gray level, all else black; ours
     life_loss: bool = False  # a lost life counts as terminal for the discount target, without a reset; the seed's
     auto_fire: bool = False  # FIRE is pressed for the player at a game's start and after a lost life; ours
     time_limit: int = 27_000  # policy steps after which a game is cut off (not a terminal); dreamerv2 configs.yaml
@@ -57,6 +58,7 @@ def check_numbers(config: EnvConfig) -> None:
         (min(config.crop) >= 0, f"env.crop must be four numbers of pixels, 0 or more, not {config.crop}"),
         (config.shrink in ("area", "max"), f"env.shrink must be area or max, not {config.shrink!r}"),
         (config.contrast > 0, f"env.contrast must be positive, not {config.contrast}"),
+        (config.grayscale or not config.binary, "env.binary needs env.grayscale: set it too, or leave env.binary out"),
         (config.time_limit > 0, f"env.time_limit must be at least 1 policy step, not {config.time_limit}"),
         (config.perturb in choices, f"env.perturb must be one of {', '.join(choices)}, not {config.perturb}"),
     ]

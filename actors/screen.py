@@ -1,4 +1,4 @@
-"""From a screen to an observation: (maximum of two frames) -> crop -> perturbation and contrast -> smaller."""
+"""From a screen to an observation: (maximum of two frames), crop, perturbation and contrast, binary, smaller."""
 
 from __future__ import annotations
 
@@ -43,12 +43,23 @@ def contrast_table(contrast: float) -> np.ndarray:
     return np.clip(np.rint(np.arange(256) * contrast), 0, 255).astype(np.uint8)
 
 
+def foreground(screen: np.ndarray) -> np.ndarray:
+    """uint8 [H, W] -> uint8 [H, W]: 0 where the level is the most frequent one (the background), 255 elsewhere.
+
+    What the game looks like no longer matters, only what stands out: any even background, any light, gives one picture.
+    """
+    background = cv2.calcHist([screen], [0], None, [256], [0, 256]).argmax()
+    return cv2.compare(screen, float(background), cv2.CMP_NE)
+
+
 def shrink(screen: np.ndarray, config: EnvConfig, table: np.ndarray) -> np.ndarray:
     """screen: uint8 [H, W] or [H, W, 3], table: uint8 [256] (`level_table`) -> uint8 [size, size, C]."""
     top, bottom, left, right = config.crop
     screen = screen[top : screen.shape[0] - bottom, left : screen.shape[1] - right]
     if config.contrast != 1 or config.perturb != "none":
         screen = cv2.LUT(screen, table)
+    if config.binary:
+        screen = foreground(screen)
     if config.shrink == "max":
         high, wide = (side // config.size for side in screen.shape[:2])
         block = np.ones((high, wide), np.uint8)

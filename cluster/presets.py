@@ -119,10 +119,10 @@ def seed() -> Config:
 
 
 def breakout() -> EnvConfig:
-    """The seed's BreakoutDeterministic-v4 with a ball that can be seen.
+    """The seed's BreakoutDeterministic-v4 with a ball that can be seen, on whatever background.
 
-    Score and floor are cut away, the ball's gray 110 becomes white, the last frame alone shows one ball, not two, and
-    each block of 4x4 pixels becomes its maximum: a ball of 2x4 pixels is one to four white pixels of 40x40.
+    Score and floor are cut away, all that is not background becomes white, the last frame alone shows one ball, not
+    two, and each block of 4x4 pixels becomes its maximum: a ball of 2x4 pixels is one to four white pixels of 40x40.
     """
     return EnvConfig(
         size=40,
@@ -131,7 +131,7 @@ def breakout() -> EnvConfig:
         sticky=0.0,
         max_pool=False,
         crop=(34, 16, 0, 0),
-        contrast=255 / 110,
+        binary=True,
         life_loss=True,
         # Without it a policy that does not see the ball yet learns not to serve: no lost life, and games of 2000 steps.
         auto_fire=True,

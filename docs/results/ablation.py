@@ -17,7 +17,8 @@ AREA = "--env.size 64 --env.shrink area"
 VARIANTS = {
     "as it is": "",
     "pictures shrunk by area, 64x64": AREA,
-    "the same without crop and contrast": f"{AREA} --env.crop 0 0 0 0 --env.contrast 1",
+    "the same in gray, the whole screen": f"{AREA} --env.crop 0 0 0 0 --env.no-binary",
+    "gray levels, the ball white": "--env.no-binary --env.contrast 2.32",
     "motion not weighted": "--model.motion-weight 0",
     "neither blocks nor motion": f"{AREA} --model.motion-weight 0",
     "ELU, no layer norm": "--model.no-norm --behavior.no-norm",

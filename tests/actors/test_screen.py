@@ -7,7 +7,7 @@ import pytest
 
 from actors.config import EnvConfig, check_crop
 from actors.env import make_games, open_game
-from actors.screen import BACKGROUND, BRIGHTNESS, contrast_table, level_table, shrink
+from actors.screen import BACKGROUND, BRIGHTNESS, contrast_table, foreground, level_table, shrink
 from replay.config import UserError
 from tests.actors.test_env import CLEAR, FIRE, NOOP, PLAIN, play, random_actions, same, toy
 
@@ -66,6 +66,38 @@ def test_brightness_scales_every_level_before_the_contrast_clips():
 @pytest.mark.parametrize("contrast", [1.0, 1.8])
 def test_otherwise_there_is_only_the_contrast(perturb, contrast):
     assert np.array_equal(level_table(EnvConfig(perturb=perturb, contrast=contrast)), contrast_table(contrast))
+
+
+# --- Binary pictures ---
+
+BINARY = replace(CLEAR, contrast=1.0, binary=True, size=40, shrink="max")
+
+
+def test_binary_is_white_where_the_level_is_not_the_most_frequent_one():
+    screen = np.array([[7, 7, 9], [7, 0, 255]], np.uint8)
+    assert foreground(screen).tolist() == [[0, 0, 255], [0, 255, 255]]
+
+
+@pytest.mark.parametrize("perturb", ["background", "brightness"])
+def test_binary_pictures_do_not_know_background_and_light(perturb):
+    actions = random_actions(400, seed=1)
+    plain, perturbed = play(BINARY, actions)[0], play(replace(BINARY, perturb=perturb), actions)[0]
+    assert same(plain, perturbed) and plain.reward.sum() > 0
+    assert set(np.unique(plain.obs)) == {0, 255}
+
+
+def test_binary_pictures_show_whatever_is_not_black_in_breakout():
+    games = make_games(BINARY, 1, seed=0)
+    (step, _), ale = games.reset(), games.games[0].ale
+    for action in random_actions(400, seed=1):
+        blocks = ale.getScreenGrayscale()[34:194].reshape(40, 4, 40, 4)
+        assert np.array_equal(step.obs[0, :, :, 0], np.where(blocks.max((1, 3)) > 0, 255, 0))
+        step, _ = games.step(action)
+
+
+def test_binary_colours_are_refused():
+    with pytest.raises(UserError, match=r"env\.binary needs env\.grayscale"):
+        make_games(replace(BINARY, grayscale=False), 1, seed=0)
 
 
 # --- No-ops ---
