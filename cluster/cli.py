@@ -55,7 +55,8 @@ def _run(arguments: list[str]) -> int:
     # Read when torch is imported; see SPIN.
     os.environ.setdefault("GOMP_SPINCOUNT", SPIN)
     # Imported late: torch alone takes two seconds, and --help should not.
-    from cluster import agent_commands, bench_command, commands, monitor, status
+    from cluster import agent_commands, commands, monitor, status
+    from cluster.bench.command import bench
 
     table: dict[str, Callable[[list[str]], int]] = {
         "train": commands.train,
@@ -63,7 +64,7 @@ def _run(arguments: list[str]) -> int:
         "evaluate": agent_commands.evaluate,
         "record": agent_commands.record,
         "export": agent_commands.export,
-        "bench": bench_command.bench,
+        "bench": bench,
         "config": commands.config,
         "params": commands.params,
         "monitor": monitor.monitor,

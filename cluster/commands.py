@@ -17,7 +17,7 @@ from rich.console import Console
 from actors.env import resolve
 from cluster import doctor as checks
 from cluster import ray_environment, run_dir
-from cluster.ceilings import slow_bfloat16
+from cluster.bench.ceilings import slow_bfloat16
 from cluster.config import SECTIONS, Config, check, to_json, train_every
 from cluster.options import (
     DoctorOptions,

@@ -11,7 +11,7 @@ import torch
 from actors.rollout import Tick
 from cluster.messages import LearnerMessage
 from cluster.metrics import Growth, Meter
-from cluster.metrics_learner import SEEN, VALUES
+from cluster.metrics.learner import SEEN, VALUES
 from dreamer.insight import RATIOS
 from replay import ReplayStats, Writer
 from replay.config import ReplayConfig

@@ -10,7 +10,7 @@ import ray
 from cluster.config import ClusterConfig
 from cluster.messages import Target
 from cluster.metrics import Meter
-from cluster.metrics_http import pages_of, serve
+from cluster.metrics.http import pages_of, serve
 
 AGAIN_SECONDS = 10.0  # between announcements: a board that was restarted has forgotten them
 

@@ -10,8 +10,8 @@ from importlib.metadata import PackageNotFoundError, version
 from cluster.config import Config
 from cluster.messages import Target
 from cluster.metrics import Meter
-from cluster.metrics_http import pages_of, serve
-from cluster.metrics_spec import ACTOR, DRIVER, LEARNER, REPLAY
+from cluster.metrics.http import pages_of, serve
+from cluster.metrics.spec import ACTOR, DRIVER, LEARNER, REPLAY
 from cluster.run_dir import Run, choose_device
 from cluster.targets import Targets
 

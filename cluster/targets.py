@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster.messages import Target
-from cluster.metrics_http import Page
+from cluster.metrics.http import Page
 from learner.checkpoint import write_atomically
 
 log = logging.getLogger("targets")

@@ -28,7 +28,7 @@ import numpy as np
 import psutil
 import ray
 
-from cluster.bench_replay import RUN, Job, answer, child, record
+from cluster.bench.replay import RUN, Job, answer, child, record
 from cluster.board import Board, Orders
 from cluster.board_link import BoardLink
 from cluster.config import ClusterConfig, Config

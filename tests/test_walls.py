@@ -28,7 +28,7 @@ ONLY_IN = {  # library -> the files or packages that may import it
     "gymnasium": "actors/env.py",
     "ale_py": "actors/env.py",
     "cv2": "actors/screen.py",
-    "prometheus_client": "cluster/metrics",
+    "prometheus_client": "cluster/metrics/",
 }
 MAY_IMPORT_OF_OURS = {
     "dreamer": {"dreamer"},

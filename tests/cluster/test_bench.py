@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from cluster import ceilings
-from cluster.bench import bench_actor, bench_env, bench_learner, count_flop, random_play
-from cluster.bench_command import keep, learners, shortfalls
-from cluster.bench_training import bench_training
+from cluster.bench import ceilings
+from cluster.bench.command import keep, learners, shortfalls
+from cluster.bench.parts import bench_actor, bench_env, bench_learner, count_flop, random_play
+from cluster.bench.training import bench_training
 from cluster.cli import main
 from cluster.config import Config
 from cluster.presets import cpu
@@ -31,7 +31,7 @@ ceilings_alternate = ceilings.alternate  # the real one
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """A few repetitions of everything: what they say is not looked at."""
     alternate = ceilings.alternate
-    for module in ("cluster.bench", "cluster.ceilings"):
+    for module in ("cluster.bench.parts", "cluster.bench.ceilings"):
         monkeypatch.setattr(
             f"{module}.alternate", lambda runs, device, **_: alternate(runs, device, warm_up=1, least=2, seconds=0.1)
         )
@@ -124,7 +124,7 @@ def test_results_are_kept_by_date_machine_and_commit(tmp_path: Path) -> None:
 def test_the_command_prints_the_contracts_json(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, config: Config
 ) -> None:
-    monkeypatch.setattr("cluster.bench_command.preset", lambda name: config)
+    monkeypatch.setattr("cluster.bench.command.preset", lambda name: config)
     assert main(["bench", "learner", "--preset", "cpu", "--json", "--device", "cpu"]) == 0
     out, err = capsys.readouterr()
     result = json.loads(out)

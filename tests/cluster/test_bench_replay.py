@@ -7,7 +7,7 @@ from dataclasses import replace
 import psutil
 import pytest
 
-from cluster.bench_replay import ReplayBench, bench_memory, bench_replay
+from cluster.bench.replay import ReplayBench, bench_memory, bench_replay
 from replay import EnvSpec, ReplayConfig
 
 CONFIG = ReplayConfig(length=16, stride=8, batch=8)

@@ -20,10 +20,10 @@ from cluster.gallery import film
 from cluster.instruments import is_loopback
 from cluster.messages import LearnerMessage, Target
 from cluster.metrics import CATALOGUE, SPECS, Growth, Meter
-from cluster.metrics_doc import document
-from cluster.metrics_http import pages_of, serve
-from cluster.metrics_learner import SEEN, VALUES
-from cluster.metrics_spec import COUNTER, EVERY, GAUGE, HISTOGRAM, LEARNER, REPLAY, ROLES
+from cluster.metrics.doc import document
+from cluster.metrics.http import pages_of, serve
+from cluster.metrics.learner import SEEN, VALUES
+from cluster.metrics.spec import COUNTER, EVERY, GAUGE, HISTOGRAM, LEARNER, REPLAY, ROLES
 from cluster.presets import cpu
 from cluster.run_dir import env_spec, make_agent
 from cluster.targets import Targets, answers_now
@@ -58,13 +58,13 @@ def test_every_metric_is_declared_once_and_well() -> None:
 
 def test_the_page_about_metrics_is_that_of_the_catalogue() -> None:
     written = (ROOT / "docs" / "metrics.md").read_text()
-    assert written == document(), "make it again: python -m cluster.metrics_doc > docs/metrics.md"
+    assert written == document(), "make it again: python -m cluster.metrics.doc > docs/metrics.md"
 
 
 def test_every_metric_that_the_code_feeds_is_declared_and_the_other_way_round() -> None:
     fed: set[str] = set()
-    for path in (ROOT / "cluster").glob("*.py"):
-        if path.name not in ("metrics_run.py", "metrics_learner.py"):
+    for path in (ROOT / "cluster").rglob("*.py"):
+        if path.parts[-2:] not in (("metrics", "run.py"), ("metrics", "learner.py")):
             strings = (n.value for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Constant))
             fed |= {s for s in strings if isinstance(s, str) and re.fullmatch("dreamer_[a-z0-9_]+", s)}
     values = {spec.name for spec in (*VALUES.values(), *SEEN.values())}  # fed by their short names
@@ -218,7 +218,7 @@ def test_only_loopback_addresses_are_announced_as_they_are() -> None:
 
 
 def test_reading_the_catalogue_starts_and_loads_nothing_heavy() -> None:
-    code = "import sys, cluster.metrics_run, cluster.metrics_spec; sys.exit(bool({'ray', 'reverb'} & set(sys.modules)))"
+    code = "import sys, cluster.metrics.run, cluster.metrics.spec; sys.exit(bool({'ray', 'reverb'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 
@@ -227,10 +227,10 @@ def test_reading_the_catalogue_starts_and_loads_nothing_heavy() -> None:
 
 def test_one_process_shows_every_metric(tmp_path: Path) -> None:
     run = tmp_path / "run"
-    often = ("--train.checkpoint-every", "1", "--train.image-every", "1", "--train.video-every", "1")
+    often = ("--train.checkpoint-every", "2", "--train.image-every", "2", "--train.video-every", "2")
     driver = start(*train_options(run, "--runtime", "inline", *often))
     try:
-        wait_for("updates", lambda: update_of(run) > 20)
+        wait_for("updates", lambda: update_of(run) > 3)  # on a busy machine there is a film after each
         wait_for("every metric", lambda: not missing(scrape(run), runtime="inline"), seconds=60)
         found = scrape(run)
         check_sane(found)

@@ -13,7 +13,7 @@ import jsonschema
 import pytest
 
 from cluster.metrics import SPECS
-from cluster.metrics_spec import GAUGE
+from cluster.metrics.spec import GAUGE
 from deploy.grafana.dashboards import DASHBOARDS, NOT_SHOWN, OUT, files
 from deploy.grafana.panels import COLUMNS, Dashboard, Panel, panels, promql, to_json
 from tests.deploy.promql import OTHERS, declared, selectors

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from cluster.cli import main
-from cluster.metrics_http import Page, serve
+from cluster.metrics.http import Page, serve
 from cluster.monitor import DRIVER, FIRST_LOOK, SETTINGS
 from tests.deploy.promql import declared, selectors
 from tests.deploy.tools import need

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from cluster.metrics_spec import COUNTER, GAUGE, LEARNER, Spec
+from cluster.metrics.spec import COUNTER, GAUGE, LEARNER, Spec
 
 # One argument a line would make this table unreadable.
 # fmt: off

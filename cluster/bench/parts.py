@@ -21,7 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from actors.env import make_games, open_game, resolve
 from actors.parallel import make_parallel_games
 from actors.rollout import play
-from cluster.ceilings import MatrixProduct, alternate, repeat, synchronize
+from cluster.bench.ceilings import MatrixProduct, alternate, repeat, synchronize
 from cluster.config import Config, train_every
 from cluster.run_dir import env_spec, make_agent, with_state
 from cluster.training import append, prepare_learner

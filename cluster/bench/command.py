@@ -17,11 +17,11 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from cluster import ceilings
-from cluster.bench import bench_actor, bench_env, bench_learner
-from cluster.bench_metrics import MOST, bench_metrics
-from cluster.bench_replay import bench_memory, bench_replay
-from cluster.bench_training import bench_training
+from cluster.bench import ceilings
+from cluster.bench.metrics import MOST, bench_metrics
+from cluster.bench.parts import bench_actor, bench_env, bench_learner
+from cluster.bench.replay import bench_memory, bench_replay
+from cluster.bench.training import bench_training
 from cluster.options import BenchOptions, parse
 from cluster.presets import preset
 from cluster.run_dir import choose_device, env_spec

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from cluster.metrics_spec import ACTOR, BOARD, COUNTER, DRIVER, EVERY, GAUGE, HISTOGRAM, REPLAY, Spec
+from cluster.metrics.spec import ACTOR, BOARD, COUNTER, DRIVER, EVERY, GAUGE, HISTOGRAM, REPLAY, Spec
 
 # One argument a line would make this table unreadable.
 # fmt: off

@@ -165,8 +165,8 @@ def memory(pid: int) -> int:
 def child(role: str, job: Job) -> Iterator[subprocess.Popen[str]]:
     """Runs `main` in a new process, which does not outlive the block, nor this process."""
     text = json.dumps([dataclasses.asdict(job.config), *job[1:]])
-    program = [sys.executable, "-m", "cluster.bench_replay", role, text]
-    root = Path(__file__).parents[1]
+    program = [sys.executable, "-m", "cluster.bench.replay", role, text]
+    root = Path(__file__).parents[2]
     with tempfile.TemporaryFile("w+") as complaints:
         process = subprocess.Popen(
             program, cwd=root, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=complaints, text=True

@@ -1,6 +1,6 @@
-"""Every Prometheus metric, declared once: CATALOGUE (the tables are in metrics_run.py and metrics_learner.py).
+"""Every Prometheus metric, declared once: CATALOGUE (the tables are run.py and learner.py beside this).
 
-A process counts with a `Meter` of its own and shows it on a port of its own (metrics_http.py).
+A process counts with a `Meter` of its own and shows it on a port of its own (http.py).
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ import psutil
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from cluster.metrics_learner import LEARNER_METRICS
-from cluster.metrics_run import RUN_METRICS
-from cluster.metrics_spec import COUNTER, EVERY, GAUGE, HISTOGRAM, REPLAY, Spec
+from cluster.metrics.learner import LEARNER_METRICS
+from cluster.metrics.run import RUN_METRICS
+from cluster.metrics.spec import COUNTER, EVERY, GAUGE, HISTOGRAM, REPLAY, Spec
 
 CATALOGUE: tuple[Spec, ...] = (*RUN_METRICS, *LEARNER_METRICS)
 SPECS = {spec.name: spec for spec in CATALOGUE}

@@ -1,14 +1,14 @@
-"""docs/metrics.md, made from the catalogue: python -m cluster.metrics_doc > docs/metrics.md"""
+"""docs/metrics.md, made from the catalogue: python -m cluster.metrics.doc > docs/metrics.md"""
 
 from __future__ import annotations
 
 from cluster.metrics import CATALOGUE
-from cluster.metrics_spec import ACTOR, BOARD, DRIVER, EVERY, HISTOGRAM, LEARNER, REPLAY, Spec
+from cluster.metrics.spec import ACTOR, BOARD, DRIVER, EVERY, HISTOGRAM, LEARNER, REPLAY, Spec
 
 HEAD = """# Every metric
 
-Made from the catalogue in `cluster/metrics_run.py` and `cluster/metrics_learner.py` by
-`python -m cluster.metrics_doc > docs/metrics.md`; a test compares the two.
+Made from the catalogue in `cluster/metrics/run.py` and `cluster/metrics/learner.py` by
+`python -m cluster.metrics.doc > docs/metrics.md`; a test compares the two.
 
 **Where they are.** Every process shows its own at `/metrics` on a free port. The driver has the one fixed port
 (`--cluster.metrics-port`, 9108; 0 = any free one, -1 = no metrics at all) and says there where the others are:

@@ -10,11 +10,11 @@ from typing import NamedTuple
 
 import torch
 
-from cluster.bench import random_play
+from cluster.bench.parts import random_play
 from cluster.config import Config
 from cluster.metrics import Meter
-from cluster.metrics_http import pages_of, serve
-from cluster.metrics_spec import LEARNER
+from cluster.metrics.http import pages_of, serve
+from cluster.metrics.spec import LEARNER
 from cluster.run_dir import env_spec, make_agent
 from cluster.training import Tally, prepare_learner
 from learner.clock import Clock
