@@ -58,7 +58,7 @@ def check_numbers(config: EnvConfig) -> None:
         (min(config.crop) >= 0, f"env.crop must be four numbers of pixels, 0 or more, not {config.crop}"),
         (config.shrink in ("area", "max"), f"env.shrink must be area or max, not {config.shrink!r}"),
         (config.contrast > 0, f"env.contrast must be positive, not {config.contrast}"),
-        (config.grayscale or not config.binary, "env.binary needs env.grayscale: set it too, or leave env.binary out"),
+        (config.grayscale or not config.binary, "env.binary needs env.grayscale: set env.binary to false"),
         (config.time_limit > 0, f"env.time_limit must be at least 1 policy step, not {config.time_limit}"),
         (config.perturb in choices, f"env.perturb must be one of {', '.join(choices)}, not {config.perturb}"),
     ]

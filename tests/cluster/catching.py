@@ -30,10 +30,10 @@ class Game(NamedTuple):
 CATCH = Game("Toy/Catch-v0", 10.0, 50, "--replay.length 8 --replay.stride 4 --replay.batch 16")
 CATCH_ONE = Game("Toy/CatchOne-v0", 1.0, 500, "--replay.length 6 --replay.stride 3 --replay.batch 20")
 
-# Breakout's crop, contrast, lives and serve are switched off. Shrunk to a quarter, ball and paddle are 2 x 3 pixels.
+# Breakout's crop, white, lives and serve are switched off. Shrunk to a quarter, ball and paddle are 2 x 3 pixels.
 PICTURE = (
     "--env.import-module tests.catch_game --env.frame-skip 1 --env.size 16 --env.crop 0 0 0 0 "
-    "--env.contrast 1 --env.no-life-loss --env.no-auto-fire"
+    "--env.no-binary --env.no-life-loss --env.no-auto-fire"
 )
 NETS = (
     "--model.cnn-depth 16 --model.deter 128 --model.hidden 128 --model.stoch 8 --model.classes 8 "
@@ -79,7 +79,7 @@ def train_until_learned(game: Game, run: Path, seed: int, *more: str, seconds: f
         code, _, err = finish(process)
     finally:
         end(process)
-    assert code == 128 + signal.SIGTERM, err
+    assert code in (0, 128 + signal.SIGTERM), err  # 0: the limit of `more` came first
     took = time.monotonic() - began
     found = run_dir.load(run).checkpoint
     return Learned(float(np.mean(play(game, run).scores)), found.update, found.policy_step, took)
