@@ -70,7 +70,8 @@ def scale_of_returns(target: Tensor, *, return_range: Tensor | None, decay: floa
     """
     if return_range is None:
         return target.new_ones(())
-    now = torch.quantile(target.flatten(), target.new_tensor([0.05, 0.95]))
+    # One by one: a tensor of both shares would be made on the host, and a device that works ahead would wait for it.
+    now = torch.stack([torch.quantile(target.flatten(), share) for share in (0.05, 0.95)])
     now = torch.where(now.isfinite(), now, return_range)  # one bad dream must not spoil it for ever
     return_range.lerp_(now, 1 - decay)
     return return_range.diff().squeeze().clamp(min=1.0)
