@@ -1,6 +1,6 @@
 """Draws the curves of runs: `python docs/results/plot.py OUT.png RUN [RUN ...]`; needs matplotlib.
 
-RUN is a run directory, or a .jsonl file kept from one.
+RUN is a run directory, or a .jsonl file kept from one; its name goes into the legend.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def main(out: str, *paths: str) -> None:
             (by_updates, [row["update"] for row in run]),
             (by_frames, [row["frame"] for row in run]),
         ):
-            panel.plot(*known(run, x, "score"), color=f"C{number}", linewidth=2, label=f"run {number + 1}")
+            panel.plot(*known(run, x, "score"), color=f"C{number}", linewidth=2, label=Path(paths[number]).stem)
             panel.axhline(1.2, color="gray", linestyle=":", linewidth=1)  # random play
         for panel, (title, metrics) in zip(panels, PANELS.items(), strict=True):
             for name, colour in metrics:
