@@ -10,14 +10,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tests.cluster.catching import CATCH, train_until_learned
-from tests.cluster.tiny import ROOT
+from tests.cluster.tiny import finish, start
 
 AREA = "--env.size 64 --env.shrink area"
 PICTURES = {  # of Breakout
@@ -39,18 +37,17 @@ OPTIONS = {
     "rewards weigh 1": "--model.reward-scale 1",
 }
 COLUMNS = ("moved_recall", "ball_recall", "ball_recall_5_ahead", "reward_recall", "terminal_recall")
-SECONDS = 1800.0  # for one training of Catch, on however busy a machine
+SECONDS = 7200.0  # for one training or evaluation, on however busy a machine
 
 Row = list[str]
 
 
 def command(*words: str) -> str:
     """Runs the command line; returns its stdout."""
-    program = [sys.executable, "-m", "cluster", *words]
-    done = subprocess.run(program, cwd=ROOT, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(f"{' '.join(words)}\n{done.stderr[-2000:]}")
-    return done.stdout
+    code, out, err = finish(start(*words), seconds=SECONDS)
+    if code:
+        raise SystemExit(f"{' '.join(words)}\n{err[-2000:]}")
+    return out
 
 
 def breakout(options: str, path: Path, updates: int, seed: int) -> Row:

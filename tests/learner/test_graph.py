@@ -32,7 +32,7 @@ PRECISIONS = pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 
 def start(device: str = "cpu", behavior: BehaviorConfig = SLOW) -> tuple[Agent, Optimizers]:
     torch.manual_seed(0)
-    agent = make_agent(behavior, model=SWITCHES if behavior is LATER else MODEL).to(device)
+    agent = make_agent(behavior, model=SWITCHES if behavior.norm else MODEL).to(device)
     return agent, make_optimizers(agent, CONFIG)
 
 
