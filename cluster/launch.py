@@ -206,7 +206,8 @@ class RayRun:
 
     def _start_replay(self, incarnation: int) -> Any:
         options = {"resources": placement.ON_HEAD, **self._threads(1)}
-        return ReplayRole.options(name=REPLAY, **options).remote(self.place)
+        role = ReplayRole.options(name=REPLAY, **options)
+        return placement.ask_head(lambda: role.remote(self.place))  # a name is for the head to give
 
     def _start_learner(self, incarnation: int) -> Any:
         train = self.config.train

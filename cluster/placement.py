@@ -11,9 +11,11 @@ from __future__ import annotations
 import logging
 import socket
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, wait
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from threading import Thread
+from typing import Any, NamedTuple, TypeVar
 
 import ray
 
@@ -28,7 +30,10 @@ ACTOR_NODE = "actor_node"
 ON_HEAD = {HEAD_NODE: 0.01}  # so small that several runs fit
 ON_ACTOR_NODE = {ACTOR_NODE: 1}
 CONNECT_SECONDS = 10.0  # that the head may take to answer
+HEAD_SECONDS = 45  # the same while a run goes on; less than the minute after which Ray ends our process
 LOCAL_STORE = 512 * 2**20  # bytes of shared memory of a Ray of our own
+
+T = TypeVar("T")
 
 
 class Place(NamedTuple):
@@ -57,7 +62,29 @@ def ray_of(cluster: ClusterConfig, *, namespace: str) -> Iterator[str]:
         ray.shutdown()
 
 
-def check_head() -> None:
+def ask_head(question: Callable[[], T]) -> T:
+    """What `question` answers, which may wait for Ray's head. Raises HeadLost if the head is dead or silent.
+
+    Ray itself would wait for a minute and then end the process without a word of ours; hence the thread.
+    """
+    answer: Future[T] = Future()
+
+    def ask() -> None:
+        try:
+            answer.set_result(question())
+        except Exception as error:
+            answer.set_exception(error)
+
+    _check_head()  # first, so that a death that is known leaves no thread behind
+    Thread(target=ask, daemon=True).start()
+    for _ in range(HEAD_SECONDS):
+        if wait([answer], timeout=1.0).done:
+            return answer.result()
+        _check_head()
+    raise HeadLost(f"the head of Ray has not answered for {HEAD_SECONDS} s")
+
+
+def _check_head() -> None:
     """Raises HeadLost if Ray's head has died: what is still running would end by itself within a minute or two.
 
     The driver stands on the same machine, so that a refused connection is no cut link.
@@ -124,7 +151,7 @@ def check_answers(address: str) -> None:
 
 
 def offered() -> int:
-    """Actor processes that the nodes of the cluster have room for now."""
+    """Actor processes that the nodes of the cluster have room for now. Raises HeadLost."""
     return int(sum(node["Resources"].get(ACTOR_NODE, 0) for node in _nodes()))
 
 
@@ -150,4 +177,4 @@ def has(node: dict, resource: str) -> bool:
 
 
 def _nodes() -> list[dict]:
-    return [node for node in ray.nodes() if node["Alive"]]
+    return [node for node in ask_head(ray.nodes) if node["Alive"]]

@@ -47,7 +47,6 @@ class Troupe:
         now = time.monotonic()
         if now - self._looked < LOOK_SECONDS:
             return
-        placement.check_head()
         self._looked, self._room = now, placement.offered()
         wanted = placement.wanted(self._cluster, self._room)
         while len(self._actors) < wanted:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster import books
+from cluster import books, troupe
 from learner import checkpoint
 from tests.cluster.processes import Driver, command
 from tests.cluster.tiny import rows, train_options, update_of, wait_for
@@ -98,12 +98,14 @@ def addresses_listened_on(driver: Driver) -> set[str]:
 def test_ray_itself_dies_and_the_run_resumes(tmp_path: Path, new_driver: NewDriver) -> None:
     """Without its head a run cannot go on: it says so, ends with 1, leaves nobody behind, and resumes.
 
-    Also where the newest checkpoint is cut short: with the one before it.
+    Also where it dies owing an answer, and where the newest checkpoint is cut short: with the one before it.
     """
     run = tmp_path / "run"
     driver = new_driver(run, "--train.checkpoint-every", "2")
     wait_for("checkpoints", lambda: len(checkpoint.list_checkpoints(run / "checkpoints")) > 1)
-    driver.hurt("/gcs_server")
+    head = driver.hurt("/gcs_server", signal.SIGSTOP)
+    time.sleep(2 * troupe.LOOK_SECONDS + 1)  # by now the driver waits for what it asked the head
+    head.kill()
     assert ended_with(driver) == 1
     wait_for("the end of all its processes", lambda: not driver.left(), seconds=60)
 

@@ -31,7 +31,6 @@ class Stage:
     def __init__(self, cluster: ClusterConfig, monkeypatch: pytest.MonkeyPatch) -> None:
         self.room, self.started, self.said = 0, [], []
         monkeypatch.setattr(placement, "offered", lambda: self.room)
-        monkeypatch.setattr(placement, "check_head", lambda: None)
         monkeypatch.setattr(placement, "found", lambda: "some nodes")
         monkeypatch.setattr(supervise.ray, "kill", lambda handle: None)
         monkeypatch.setattr(troupe, "LOOK_SECONDS", 0.0)
