@@ -14,7 +14,8 @@ from actors.config import EnvConfig
 from cluster.evaluate import device_of, seeded
 from cluster.every import Every
 from cluster.images import AMBER, GREEN, Label, frame
-from cluster.video import compare, decode, open_loop_strip, reconstruction_strip
+from cluster.strips import open_loop_strip, reconstruction_strip
+from cluster.video import compare, decode
 from cluster.world_report import judge
 from dreamer.agent import Agent
 from dreamer.types import Batch

@@ -1,4 +1,4 @@
-"""What the agent does, sees and dreams, as pictures for people: videos of games, strips for TensorBoard.
+"""What the agent does, sees and dreams, as videos of games for people.
 
 Every frame shows what ARRIVED together, as in a Batch: the picture, the action that led to it, the reward it brought.
 Rewards are predicted as model.reward_squash leaves them, so the real one is shown on that scale as well.
@@ -30,7 +30,6 @@ from cluster.images import (
     Panel,
     difference,
     frame,
-    grid,
     write_gif,
     write_mp4,
 )
@@ -44,8 +43,6 @@ from replay.config import UserError
 PLAY_SCALE, COMPARE_SCALE = 6, 4  # screen pixels per pixel of an observation: alone, three side by side
 HOLD = 15  # further frames for which the end of a game stays
 TRIES = 20  # passages looked at per clip that is wanted: some games are over before the dream begins
-STRIP_COLUMNS = 16  # pictures of a strip at most: a wider one would be shrunk beyond recognition
-STRIP_SEED = 0  # so that a strip is a function of the agent and the batch
 DECODE_CHUNK = 64  # pictures decoded at once: the activations of a whole game would take gigabytes
 LEARNED = {"tanh": "tanh(reward)", "clip": "min(reward, 1)", "none": "reward"}  # model.reward_squash in words
 SUFFIXES = (".gif", ".mp4")
@@ -266,42 +263,3 @@ def write_video(frames: Iterable[np.ndarray], path: Path, fps: float) -> None:
         os.replace(unfinished, path)
     finally:
         unfinished.unlink(missing_ok=True)
-
-
-# --- Strips: a batch at a glance, for TensorBoard ---
-
-
-def open_loop_strip(agent: Agent, batch: Batch, *, context: int = 5, rows: int = 4) -> np.ndarray:
-    """Real, dreamt and error of the first `rows` sequences of a batch [T, B, ...], time goes right -> uint8 [H, W, 3].
-
-    An amber line and the colour of the numbers above show where the model stops seeing and only knows the actions.
-    """
-    batch = Batch(*(field[:, :rows] for field in batch))
-    assert 0 < context < len(batch.obs), f"context {context} of {len(batch.obs)} steps leaves nothing to dream"
-    with seeded(STRIP_SEED, device_of(agent)):
-        state = agent.world.open_loop(batch, context)
-    columns = strip_columns(len(batch.obs))
-    labels = [Label(f"{t}", GREEN) if t < context else Label(f"+{t - context + 1}", AMBER) for t in columns]
-    marker = sum(t < context for t in columns)
-    return grid(strip_rows(agent, batch, state, columns), labels, marker=marker)
-
-
-def reconstruction_strip(agent: Agent, batch: Batch, *, rows: int = 4) -> np.ndarray:
-    """Real, reconstructed from the posterior, and error of the first `rows` sequences -> uint8 [H, W, 3]."""
-    batch = Batch(*(field[:, :rows] for field in batch))
-    with torch.no_grad(), seeded(STRIP_SEED, device_of(agent)):
-        state = agent.world.observe(batch).state
-    columns = strip_columns(len(batch.obs))
-    return grid(strip_rows(agent, batch, state, columns), [Label(f"{t}", GREEN) for t in columns], marker=None)
-
-
-def strip_columns(steps: int) -> list[int]:
-    """The steps that a strip shows, evenly spaced from the first on."""
-    return list(range(0, steps, -(-steps // STRIP_COLUMNS)))
-
-
-def strip_rows(agent: Agent, batch: Batch, state: State, columns: list[int]) -> dict[str, np.ndarray]:
-    """What happened, what the states [T, B, ...] look like, and how far they are apart."""
-    real = batch.obs[columns].cpu().numpy()
-    model = decode(agent, State(state.h[columns], state.z[columns]))
-    return {"real": real, "model": model, "error": difference(real, model)}

@@ -14,6 +14,7 @@ import torch
 from actors.config import EnvConfig
 from cluster.evaluate import full_games, seeded
 from cluster.images import AMBER, LINE, MARGIN, TILE_GAP
+from cluster.strips import open_loop_strip, reconstruction_strip, strip_columns
 from cluster.video import (
     COMPARE_SCALE,
     HOLD,
@@ -22,12 +23,9 @@ from cluster.video import (
     check_video_path,
     cut_clips,
     decode,
-    open_loop_strip,
-    reconstruction_strip,
     record_dream,
     record_play,
     record_reconstruct,
-    strip_columns,
     watch,
     write_video,
 )
