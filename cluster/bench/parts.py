@@ -21,7 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from actors.env import make_games, open_game, resolve
 from actors.parallel import make_parallel_games
 from actors.rollout import play
-from cluster.bench.ceilings import MatrixProduct, alternate, repeat, synchronize
+from cluster.bench.ceilings import MatrixProduct, alternate, synchronize
 from cluster.config import Config, train_every
 from cluster.run_dir import env_spec, make_agent, with_state
 from cluster.training import append, prepare_learner
@@ -55,6 +55,8 @@ class ActorBench(NamedTuple):
     threads: int
     device: str
     steps_per_second_with_games: float  # games, preprocessing, policy and a writer into memory
+    raw_emulator_steps_per_second: float  # in turns with it
+    ratio_to_emulator: float
     spread: float
 
 
@@ -141,6 +143,7 @@ def bench_actor(config: Config, device: torch.device, *, seconds: float = 5.0) -
         timing, ceiling = alternate([act_20, product], device, seconds=2 * seconds)
         floor = product.flop / ceiling.seconds / flop
         rate = 20 * games / timing.seconds
+        whole, emulator = whole_actor(config, device, seconds=2 * seconds)
         return ActorBench(
             rate,
             games,
@@ -150,15 +153,17 @@ def bench_actor(config: Config, device: torch.device, *, seconds: float = 5.0) -
             flop / 1e6,
             torch.get_num_threads(),
             device.type,
-            whole_actor(config, device, seconds=seconds),
+            whole,
+            emulator,
+            whole / emulator,
             timing.spread,
         )
     finally:
         torch.set_num_threads(threads)
 
 
-def whole_actor(config: Config, device: torch.device, *, seconds: float) -> float:
-    """Policy steps per second of games, policy and writers together; the replay is in memory."""
+def whole_actor(config: Config, device: torch.device, *, seconds: float) -> tuple[float, float]:
+    """Policy steps per second of games, policy and writers together, the replay in memory; and of emulators alone."""
     config = replace(config, replay=replace(config.replay, capacity=50_000, prefill=1_000))
     games = make_parallel_games(config.env, config.actor.games, 0, config.actor.workers)
     agent = make_agent(config, games.spec).to(device)
@@ -171,10 +176,10 @@ def whole_actor(config: Config, device: torch.device, *, seconds: float) -> floa
         for _ in range(10):
             append(writers, next(ticks))
 
-    timing = repeat(play_10, device, warm_up=2, seconds=seconds)
+    timing, raw = alternate([play_10, raw_emulator(config)], device, warm_up=2, seconds=seconds)
     ticks.close()
     games.close()
-    return 10 * games.num / timing.seconds
+    return 10 * games.num / timing.seconds, 500 / raw.seconds * max(1, config.actor.workers)
 
 
 def bench_learner(name: str, config: Config, device: torch.device, precision: str) -> LearnerBench:

@@ -61,6 +61,7 @@ def test_games_and_policy_are_measured_against_their_floors(config: Config) -> N
     assert policy.threads == config.actor.threads and policy.games == 2
     assert policy.steps_per_second > 0 and policy.steps_per_second_with_games > 0
     assert policy.ratio_to_floor == policy.steps_per_second / policy.floor_steps_per_second
+    assert policy.ratio_to_emulator == policy.steps_per_second_with_games / policy.raw_emulator_steps_per_second > 0
 
 
 def test_an_update_is_measured_on_real_pictures(config: Config) -> None:
