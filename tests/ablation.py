@@ -36,6 +36,14 @@ OPTIONS = {
     "target critic copied every 100 updates": "--behavior.slow-every 100 --behavior.slow-fraction 1",
     "rewards weigh 1": "--model.reward-scale 1",
 }
+UNDECIDED = (  # neither game has shown what they are for
+    "no unimix",
+    "free nats of the mean",
+    "returns not scaled",
+    "target critic copied every 100 updates",
+    "rewards weigh 1",
+)
+OPTIONS["none of the undecided"] = " ".join(OPTIONS[name] for name in UNDECIDED)
 COLUMNS = ("moved_recall", "ball_recall", "ball_recall_5_ahead", "reward_recall", "terminal_recall")
 SECONDS = 7200.0  # for one training or evaluation, on however busy a machine
 
