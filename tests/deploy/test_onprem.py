@@ -133,8 +133,9 @@ def start_and_close_the_terminal(up: Hosts) -> None:
     """Training started in a terminal that is closed once it runs."""
     ours, its = pty.openpty()
     options = f"{' '.join(TINY)} --cluster.actors 0 --cluster.wait-for 2 --train.checkpoint-every 1000"
+    hears = ["env", "--default-signal=HUP"]  # also where the tests were started with nohup
     shell = subprocess.Popen(
-        ["setsid", "--ctty", *hosts.enter(up["launcher"], f"{typed(f'train {options}')}; sleep 600")],
+        [*hears, "setsid", "--ctty", *hosts.enter(up["launcher"], f"{typed(f'train {options}')}; sleep 600")],
         stdin=its,
         stdout=its,
         stderr=its,
