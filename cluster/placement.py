@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, wait
 from contextlib import contextmanager
+from itertools import count
 from threading import Thread
 from typing import Any, NamedTuple, TypeVar
 
@@ -25,12 +26,13 @@ from cluster.run_dir import Run
 from replay.config import UserError
 from replay.experience import EnvSpec
 
+log = logging.getLogger("placement")
 HEAD_NODE = "head_node"  # these two names stand in the cluster files, too
 ACTOR_NODE = "actor_node"
 ON_HEAD = {HEAD_NODE: 0.01}  # so small that several runs fit
 ON_ACTOR_NODE = {ACTOR_NODE: 1}
 CONNECT_SECONDS = 10.0  # that the head may take to answer
-HEAD_SECONDS = 45  # the same while a run goes on; less than the minute after which Ray ends our process
+SAY_SECONDS = 15  # between two lines on a head that owes an answer
 LOCAL_STORE = 512 * 2**20  # bytes of shared memory of a Ray of our own
 
 T = TypeVar("T")
@@ -63,9 +65,10 @@ def ray_of(cluster: ClusterConfig, *, namespace: str) -> Iterator[str]:
 
 
 def ask_head(question: Callable[[], T]) -> T:
-    """What `question` answers, which may wait for Ray's head. Raises HeadLost if the head is dead or silent.
+    """What `question` answers, which may wait for Ray's head. Raises HeadLost if the head is dead.
 
-    Ray itself would wait for a minute and then end the process without a word of ours; hence the thread.
+    Ray itself would wait for a minute and then end the process without a word of ours; hence the thread. A head that
+    lives but is silent is waited for: without it not even ray.shutdown comes back.
     """
     answer: Future[T] = Future()
 
@@ -77,11 +80,13 @@ def ask_head(question: Callable[[], T]) -> T:
 
     _check_head()  # first, so that a death that is known leaves no thread behind
     Thread(target=ask, daemon=True).start()
-    for _ in range(HEAD_SECONDS):
+    for second in count(1):
         if wait([answer], timeout=1.0).done:
-            return answer.result()
+            break
         _check_head()
-    raise HeadLost(f"the head of Ray has not answered for {HEAD_SECONDS} s")
+        if second % SAY_SECONDS == 0:
+            log.warning("the head of Ray has not answered for %d s: waiting for it", second)
+    return answer.result()
 
 
 def _check_head() -> None:
