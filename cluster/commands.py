@@ -16,7 +16,7 @@ from rich.console import Console
 
 from actors.env import resolve
 from cluster import doctor as checks
-from cluster import ray_environment, run_dir
+from cluster import ray_environment, run_dir, run_state
 from cluster.bench.ceilings import slow_bfloat16
 from cluster.config import SECTIONS, Config, check, to_json, train_every
 from cluster.options import (
@@ -45,9 +45,11 @@ def train(arguments: list[str]) -> int:
     check(config)
     spec = run_dir.env_spec(config)
     device = run_dir.choose_device(config.train.device)
-    on_gpu = options.runtime == "inline" and device.type == "cuda"  # where the replay lives
+    before = run_state.read(options.run_dir) if options.resume and options.run_dir else None
+    name = options.runtime or (before.runtime if before else "ray")
+    on_gpu = name == "inline" and device.type == "cuda"  # where the replay lives
     memory = check_memory(config.replay, spec, torch.cuda.mem_get_info(device)[0] if on_gpu else None)
-    trainer = runtime(options.runtime, config)
+    trainer = runtime(name, config)
     stop = Stop()
     run, found = open_or_create(options, config, spec)
     log_to_file(run.path / "log.txt")
@@ -55,9 +57,11 @@ def train(arguments: list[str]) -> int:
     progress = {"policy_step": found.policy_step, "update": found.update} if found else {}
     job = Job(config, run, Limits(options.steps, options.updates, options.minutes), found)
     with trainer.ready(job) as job:
-        run_log = RunLog(job.config, run, console, runtime=options.runtime, **progress)
-        for line in greeting(job, options.runtime, device, memory, run_log):
+        run_log = RunLog(job.config, run, console, runtime=name, **progress)
+        for line in greeting(job, name, device, memory, run_log):
             run_log.say(line)
+        if before and before.runtime != name:
+            run_log.say(f"so far the run had --runtime {before.runtime}: the replay of that is not read here")
         why = ""
         try:
             why = trainer.train(job, run_log, stop)

@@ -95,11 +95,14 @@ def test_a_resumed_run_counts_on_without_a_burst(tmp_path: Path) -> None:
     path = tmp_path / "run"
     assert finish(start(*train_options(path, *INLINE, "--updates", "20")))[0] == 0
     before = checkpoint.load_newest(path / "checkpoints")
+    state = path / "state.json"
+    state.write_text(state.read_text().replace('"inline"', '"ray"'))
     code, _, err = finish(
         start(*train_options(path, *INLINE, "--resume", "--steps", str(before.policy_step + 60), "--replay.batch", "8"))
     )
     assert code == 0, err
     assert "replay.batch: 4 -> 8" in err and "replay.length" not in err  # every changed key is named, no other
+    assert "so far the run had --runtime ray" in err
     after = checkpoint.load_newest(path / "checkpoints")
     assert after.policy_step >= before.policy_step + 60
     # 60 steps at ratio 8 with batches of 8 x 8 make 7.5 updates; a burst would make many more.
@@ -124,8 +127,9 @@ def test_a_killed_run_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
     process.kill()
     finish(process)
     before = checkpoint.load_newest(path / "checkpoints")
-    code, _, err = finish(start(*train_options(path, *INLINE, "--resume", "--updates", str(before.update + 10))))
+    code, _, err = finish(start(*train_options(path, "--resume", "--updates", str(before.update + 10))))
     assert code == 0, err
+    assert "runtime inline" in err and "so far the run had" not in err  # as before, without being told
     assert "starts empty" not in err  # the replay came back with the weights
     assert checkpoint.load_newest(path / "checkpoints").update == before.update + 10
 
