@@ -28,7 +28,7 @@ class TrainOptions:
 
     config: Annotated[Config, tyro.conf.arg(name="")]
     preset: Preset | None = None  # default: fast with a GPU, cpu without
-    runtime: Literal["ray", "inline"] | None = None  # default: ray; on resume the run's own
+    runtime: Literal["ray", "inline"] | None = None  # inline: one process, no Ray; default: ray, or as it was
     run_dir: Path | None = None  # default: a new directory under runs/
     resume: bool = False  # go on with the run in --run-dir
     steps: int | None = None  # end after so many policy steps in all
