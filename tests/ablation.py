@@ -24,21 +24,22 @@ PICTURES = {  # of Breakout
     "the same in gray, the whole screen": f"{AREA} --env.crop 0 0 0 0 --env.no-binary",
     "neither blocks nor motion": f"{AREA} --model.motion-weight 0",
 }
-OPTIONS = {  # of `cpu`, taken off
-    "as it is": "",
-    "motion not weighted": "--model.motion-weight 0",
-    "ELU, no layer norm": "--model.no-norm --behavior.no-norm",
-    "normal heads, tanh rewards": "--model.reward-bins 0 --behavior.value-bins 0 --model.reward-squash tanh",
-    "dreamerv2's KL": "--model.kl-scale 0.1 --model.kl-balance 0.8 --model.free-nats 0",
-}
-FURTHER = {  # of `fast`, given to `cpu`
+FURTHER = {  # what `fast` has besides, given to `cpu`
     "unimix": "--model.unimix 0.01 --behavior.unimix 0.01",
     "free nats of each step": "--model.free-each",
     "returns scaled": "--behavior.return-scale 0.99",
     "target critic follows": "--behavior.slow-every 1 --behavior.slow-fraction 0.02",
     "rewards weigh 2.5": "--model.reward-scale 2.5",
 }
-OPTIONS |= FURTHER | {"these five": " ".join(FURTHER.values())}
+OPTIONS = {
+    "as it is": "",
+    "motion not weighted": "--model.motion-weight 0",
+    "ELU, no layer norm": "--model.no-norm --behavior.no-norm",
+    "normal heads, tanh rewards": "--model.reward-bins 0 --behavior.value-bins 0 --model.reward-squash tanh",
+    "dreamerv2's KL": "--model.kl-scale 0.1 --model.kl-balance 0.8 --model.free-nats 0",
+    **FURTHER,
+    "all five of fast": " ".join(FURTHER.values()),
+}
 COLUMNS = ("moved_recall", "ball_recall", "ball_recall_5_ahead", "reward_recall", "terminal_recall")
 SECONDS = 7200.0  # for one training or evaluation, on however busy a machine
 

@@ -136,7 +136,7 @@ VALUES = {
     ),
     "return_scale": _value(
         "return_scale", "squashed reward", "what advantages are divided by: range of the returns",
-        "1 until returns spread; here 1 to 1.9", ""
+        "1 where behavior.return_scale is 0, as in cpu; else 1 until returns spread", ""
     ),
     "imagined_reward": _value(
         "imagined_reward", "squashed reward per step", "mean reward in dreams",

@@ -74,7 +74,7 @@ LEARNER = Dashboard("learner", "Learner", "The time of the learner, its actor an
         shared.POLICY_ENTROPY,
         graph("Advantage", "How much actions differ in what they bring, in dreams. 0: dreams have no rewards.",
               line("dreamer_learner_advantage_abs", "mean size"), low=0),
-        graph("Scale of returns", "What advantages are divided by: 1 until returns spread, then rising slowly.",
+        graph("Scale of returns", "What advantages are divided by. Preset cpu: always 1; fast: 1 until returns spread.",
               line("dreamer_learner_return_scale", "scale"), low=0),
         graph("Loss of the actor", "Around 0; its sign means nothing.", line("dreamer_learner_actor_loss", "loss")),
         graph("Gradient norm of the actor", "Before clipping. 0: no advantage, nothing to learn from.",
