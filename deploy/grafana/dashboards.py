@@ -64,7 +64,7 @@ LEARNER = Dashboard("learner", "Learner", "The time of the learner, its actor an
              rate("dreamer_learner_wait_seconds_total"), unit=RATIO, limits=((0.1, YELLOW), (0.5, RED))),
         shared.NONFINITE, shared.CHECKPOINT_AGE,
         stat("Size of a save", "Of the checkpoint without the replay. Constant.",
-             "max(dreamer_learner_checkpoint_bytes)", unit=BYTES),
+             "max(dreamer_learner_checkpoint_bytes)", unit=BYTES, width=6),
         shared.SPEED, shared.PHASES,
         graph("Seconds per update, by phase", "What one update costs. Should be constant; a phase that grows is the "
               "culprit.", line(f"{rate('dreamer_learner_phase_seconds_total', by='phase')} / on () group_left () "
