@@ -1,15 +1,40 @@
-"""How a dashboard is written down, and the JSON that Grafana 10 makes of it. The dashboards are in dashboards.py."""
+"""What all our panels and pages have in common, on top of Grafana's own builders. The pages are in dashboards.py.
+
+`graph`, `stat`, `heat` and `table` begin a panel: title, description, queries. Unit, ends of the axis and size are then
+said with the methods of its builder, `.unit("s").min(0).span(6)`; a type checker and an editor know them all.
+"""
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from typing import Any, NamedTuple, TypeVar
 
-COLUMNS = 24  # of Grafana's grid
-SOURCE = {"type": "prometheus", "uid": "${datasource}"}
-GREEN, YELLOW, RED, BLUE = "green", "#EAB839", "red", "blue"
+from grafana_foundation_sdk.builders import common, dashboard
+from grafana_foundation_sdk.builders.heatmap import Panel as Heat
+from grafana_foundation_sdk.builders.heatmap import YAxisConfig
+from grafana_foundation_sdk.builders.prometheus import Dataquery
+from grafana_foundation_sdk.builders.stat import Panel as Stat
+from grafana_foundation_sdk.builders.table import Panel as Table
+from grafana_foundation_sdk.builders.timeseries import Panel as Graph
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.models import common as choice
+from grafana_foundation_sdk.models import dashboard as model
+from grafana_foundation_sdk.models.prometheus import PromQueryFormat as Format
+
+Panel = TypeVar("Panel", Graph, Stat, Heat, Table)
+Rows = Mapping[str, Sequence[Graph | Stat | Heat | Table]]  # heading -> what stands under it
+Limits = Sequence[tuple[float, str]]  # (from this value on, colour); below the first: green
+
+SOURCE = model.DataSourceRef(type_val="prometheus", uid="${datasource}")
+GREEN, YELLOW, RED = "green", "#EAB839", "red"
 METRIC = re.compile(r"\b(dreamer_\w+|up|ALERTS)\b(?:\{(.*?)\})?(?!\()")
+DASHED = [
+    model.DynamicConfigValue("custom.lineStyle", {"fill": "dash", "dash": [6, 6]}),
+    model.DynamicConfigValue("custom.lineWidth", 1),
+]
 
 
 class Line(NamedTuple):
@@ -20,62 +45,9 @@ class Line(NamedTuple):
     reference: bool = False  # drawn thin and dashed: something to compare with
 
 
-class Panel(NamedTuple):
-    """One picture."""
-
-    title: str
-    about: str  # what it means and what good looks like, one line
-    lines: tuple[Line, ...]
-    kind: str = "timeseries"  # or stat, heatmap, table
-    unit: str = "short"  # a name of Grafana's
-    width: int = 8  # columns
-    height: int = 8  # rows
-    limits: tuple[tuple[float, str], ...] = ()  # (from this value on, colour); below the first: green
-    low: float | None = None  # of the axis
-    high: float | None = None
-    log: bool = False  # logarithmic axis
-    stack: bool = False  # areas on top of each other
-    only: str = ""  # where it has data, in words; "" = in every run
-
-
-class Row(NamedTuple):
-    """A heading and what stands under it."""
-
-    title: str
-    panels: tuple[Panel, ...]
-
-
-class Dashboard(NamedTuple):
-    """One page."""
-
-    name: str  # of its file, and of its address
-    title: str
-    about: str
-    rows: tuple[Row, ...]
-
-
-def line(expr: str, legend: str = "") -> Line:
-    return Line(expr, legend)
-
-
 def reference(expr: str, legend: str) -> Line:
     """Something to compare with."""
     return Line(expr, legend, reference=True)
-
-
-def stat(title: str, about: str, expr: str, **more: Any) -> Panel:
-    """One big number."""
-    return Panel(title, about, (line(expr, title),), kind="stat", **{"width": 3, "height": 4} | more)
-
-
-def graph(title: str, about: str, *lines: Line, **more: Any) -> Panel:
-    """Curves over time."""
-    return Panel(title, about, lines, **more)
-
-
-def heat(title: str, about: str, histogram: str, **more: Any) -> Panel:
-    """How a histogram moves: one column of colours for each moment."""
-    return Panel(title, about, (line(f"sum by (le) (increase({histogram}_bucket[I]))", "{{le}}"),), "heatmap", **more)
 
 
 def promql(expr: str) -> str:
@@ -88,209 +60,135 @@ def promql(expr: str) -> str:
     return METRIC.sub(choose, expr).replace("[I]", "[$__rate_interval]")
 
 
-def panels(dashboard: Dashboard) -> Iterator[Panel]:
-    """All of one dashboard."""
-    for row in dashboard.rows:
-        yield from row.panels
+# --- Panels ---
+# `about` says in one line what it means and what good looks like, `only` where it has data ("": in every run).
 
 
-# --- JSON ---
+def graph(
+    title: str, about: str, *lines: Line, limits: Limits = (), log: bool = False, stack: bool = False, only: str = ""
+) -> Graph:
+    """Curves over time; `log`: on a logarithmic axis, `stack`: areas on top of each other."""
+    panel = (
+        _begin(Graph(), title, about, only, lines)
+        .span(8)
+        .unit("short")
+        .thresholds(_steps(limits))
+        .color_scheme(dashboard.FieldColor().mode(model.FieldColorModeId.PALETTE_CLASSIC))
+        .line_width(2)
+        .fill_opacity(40 if stack else 0)
+        .show_points(choice.VisibilityMode.NEVER)
+        .legend(common.VizLegendOptions().show_legend(True).calcs(["lastNotNull"]))
+        .tooltip(common.VizTooltipOptions().mode(choice.TooltipDisplayMode.MULTI).sort(choice.SortOrder.DESCENDING))
+    )
+    if limits:
+        panel.thresholds_style(common.GraphThresholdsStyleConfig().mode(choice.GraphThresholdsStyleMode.DASHED))
+    if log:
+        panel.scale_distribution(common.ScaleDistributionConfig().type(choice.ScaleDistribution.LOG).log(10))
+    if stack:
+        panel.stacking(common.StackingConfig().mode(choice.StackingMode.NORMAL).group("A"))
+    for line in lines:
+        if line.reference:
+            panel.override_by_name(line.legend, DASHED)
+    return panel
 
 
-def to_json(dashboard: Dashboard) -> dict[str, Any]:
-    """What Grafana reads."""
-    return {
-        "uid": f"dreamer-{dashboard.name}",
-        "title": f"Dreamer / {dashboard.title}",
-        "description": dashboard.about,
-        "tags": ["dreamer"],
-        "schemaVersion": 39,
-        "editable": True,
-        "graphTooltip": 1,  # one cross-hair through all panels
-        "refresh": "10s",
-        "time": {"from": "now-1h", "to": "now"},
-        "timezone": "browser",
-        "links": [_links()],
-        "templating": {"list": _variables()},
-        "annotations": {"list": [_restarts()]},
-        "panels": list(_place(dashboard.rows)),
-    }
+def stat(title: str, about: str, expr: str, limits: Limits = (), only: str = "") -> Stat:
+    """One big number: with limits on their colour, else with its course behind it."""
+    panel = (
+        _begin(Stat(), title, about, only, [Line(expr, title)])
+        .span(3)
+        .height(4)
+        .unit("short")
+        .thresholds(_steps(limits))
+        .color_scheme(dashboard.FieldColor().mode(model.FieldColorModeId.THRESHOLDS))
+        .reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]))
+        .text_mode(choice.BigValueTextMode.VALUE)
+    )
+    if limits:
+        panel.color_mode(choice.BigValueColorMode.BACKGROUND).graph_mode(choice.BigValueGraphMode.NONE)
+    return panel
 
 
-def _links() -> dict[str, Any]:
-    """To the other dashboards, of the same run and time."""
-    return {
-        "type": "dashboards",
-        "title": "Dreamer",
-        "tags": ["dreamer"],
-        "asDropdown": False,
-        "includeVars": True,
-        "keepTime": True,
-        "targetBlank": False,
-        "icon": "external link",
-        "tooltip": "",
-        "url": "",
-    }
+def heat(title: str, about: str, histogram: str) -> Heat:
+    """How a histogram moves: one column of colours for each moment."""
+    line = Line(f"sum by (le) (increase({histogram}_bucket[I]))", "{{le}}")
+    panel = _begin(Heat(), title, about, "", [line], Format.HEATMAP).span(8)
+    return panel.y_axis(YAxisConfig().unit("short")).show_value(choice.VisibilityMode.NEVER)
 
 
-def _variables() -> list[dict[str, Any]]:
-    runs = "label_values(dreamer_run_info, run)"
-    return [
-        {"type": "datasource", "name": "datasource", "label": "Prometheus", "query": "prometheus"},
-        {
-            "type": "query",
-            "name": "run",
-            "label": "Run",
-            "datasource": SOURCE,
-            "query": {"query": runs, "refId": "runs"},
-            "refresh": 2,  # whenever the time range changes
-            "sort": 0,
-            "multi": False,
-            "includeAll": False,
-        },
-    ]
+def table(title: str, about: str, line: Line, only: str = "") -> Table:
+    """The labels of what there is at the end of the chosen time."""
+    panel = _begin(Table(), title, about, only, [line], Format.TABLE).unit("short").thresholds(_steps(()))
+    steps = [model.DataTransformerConfig(name, options={}) for name in ("labelsToFields", "merge")]
+    return panel.transformations(steps)
 
 
-def _restarts() -> dict[str, Any]:
-    """Marks in every curve where a process was started again."""
-    return {
-        "name": "Restarts",
-        "datasource": SOURCE,
-        "enable": True,
-        "iconColor": RED,
-        "expr": promql("sum by (role) (increase(dreamer_worker_restarts_total[I])) > 0"),
-        "titleFormat": "{{role}} started again",
-    }
+def wide(panel: Panel, width: int) -> Panel:
+    """A shared panel as another page has it, so many of the 24 columns wide."""
+    return deepcopy(panel).span(width)
 
 
-def _place(rows: Sequence[Row]) -> Iterator[dict[str, Any]]:
-    """Headings and panels, from left to right and from top to bottom."""
-    number, y = 0, 0
-    for row in rows:
-        number += 1
-        heading = {"type": "row", "id": number, "title": row.title, "collapsed": False, "panels": []}
-        yield heading | {"gridPos": {"x": 0, "y": y, "w": COLUMNS, "h": 1}}
-        x, y, height = 0, y + 1, 0
-        for panel in row.panels:
-            if x + panel.width > COLUMNS:
-                x, y, height = 0, y + height, 0
-            number += 1
-            yield _panel(panel, number) | {"gridPos": {"x": x, "y": y, "w": panel.width, "h": panel.height}}
-            x, height = x + panel.width, max(height, panel.height)
-        y += height
+def _begin(
+    panel: Panel, title: str, about: str, only: str, lines: Sequence[Line], form: Format = Format.TIME_SERIES
+) -> Panel:
+    about += f" Only with {only}." if only else ""
+    for number, line in enumerate(lines):
+        panel.with_target(_query(line, form).ref_id(chr(ord("A") + number)))
+    return panel.title(title).description(about).datasource(SOURCE).height(8)
 
 
-def _panel(panel: Panel, number: int) -> dict[str, Any]:
-    about = panel.about + (f" Only with {panel.only}." if panel.only else "")
-    kinds = {"timeseries": _curves, "stat": _stat, "heatmap": _heatmap, "table": _table}
-    return {
-        "id": number,
-        "type": panel.kind,
-        "title": panel.title,
-        "description": about,
-        "datasource": SOURCE,
-        "targets": [_target(panel, number, one) for number, one in enumerate(panel.lines)],
-        **kinds[panel.kind](panel),
-    }
+def _query(line: Line, form: Format) -> Dataquery:
+    query = Dataquery().datasource(SOURCE).expr(promql(line.expr)).legend_format(line.legend).format(form)
+    return query.instant() if form is Format.TABLE else query.range()  # a table: how it is at the end
 
 
-def _target(panel: Panel, number: int, one: Line) -> dict[str, Any]:
-    now = panel.kind == "table"  # only how it is at the end of the chosen time
-    form = {"heatmap": "heatmap", "table": "table"}.get(panel.kind, "time_series")
-    return {
-        "refId": chr(ord("A") + number),
-        "datasource": SOURCE,
-        "expr": promql(one.expr),
-        "legendFormat": one.legend,
-        "format": form,
-        "instant": now,
-        "range": not now,
-    }
+def _steps(limits: Limits) -> dashboard.ThresholdsConfig:
+    steps = [model.Threshold(None, GREEN), *(model.Threshold(at, colour) for at, colour in limits)]
+    return dashboard.ThresholdsConfig().steps(steps)
 
 
-def _defaults(panel: Panel) -> dict[str, Any]:
-    """Unit, axis and thresholds."""
-    steps = [{"value": None, "color": GREEN}, *({"value": at, "color": colour} for at, colour in panel.limits)]
-    ends = {name: end for name, end in (("min", panel.low), ("max", panel.high)) if end is not None}
-    return {"unit": panel.unit, "thresholds": {"mode": "absolute", "steps": steps}, **ends}
+# --- Pages ---
 
 
-def _curves(panel: Panel) -> dict[str, Any]:
-    custom = {
-        "drawStyle": "line",
-        "lineInterpolation": "linear",
-        "lineWidth": 2,
-        "fillOpacity": 40 if panel.stack else 0,
-        "showPoints": "never",
-        "spanNulls": False,
-        "stacking": {"mode": "normal" if panel.stack else "none", "group": "A"},
-        "scaleDistribution": {"type": "log", "log": 10} if panel.log else {"type": "linear"},
-        "thresholdsStyle": {"mode": "dashed" if panel.limits else "off"},
-    }
-    colour = {"mode": "palette-classic"}
-    dashed = [
-        {"id": "custom.lineStyle", "value": {"fill": "dash", "dash": [6, 6]}},
-        {"id": "custom.lineWidth", "value": 1},
-    ]
-    overrides = [
-        {"matcher": {"id": "byName", "options": one.legend}, "properties": dashed}
-        for one in panel.lines
-        if one.reference
-    ]
-    return {
-        "fieldConfig": {"defaults": _defaults(panel) | {"color": colour, "custom": custom}, "overrides": overrides},
-        "options": {
-            "legend": {"displayMode": "list", "placement": "bottom", "showLegend": True, "calcs": ["lastNotNull"]},
-            "tooltip": {"mode": "multi", "sort": "desc"},
-        },
-    }
+def page(name: str, title: str, about: str, rows: Rows) -> dict[str, Any]:
+    """What Grafana reads. Panels stand from left to right; a new line begins where the 24 columns are full."""
+    built = (
+        dashboard.Dashboard(f"Dreamer / {title}")
+        .uid(f"dreamer-{name}")
+        .description(about)
+        .tags(["dreamer"])
+        .tooltip(model.DashboardCursorSync.CROSSHAIR)
+        .refresh("10s")
+        .time("now-1h", "now")
+        .link(_others())
+        .with_variable(dashboard.DatasourceVariable("datasource").label("Prometheus").type("prometheus"))
+        .with_variable(
+            dashboard.QueryVariable("run")
+            .label("Run")
+            .datasource(SOURCE)
+            .query({"query": "label_values(dreamer_run_info, run)", "refId": "runs"})
+            .refresh(model.VariableRefresh.ON_TIME_RANGE_CHANGED)
+        )
+        .annotation(
+            dashboard.AnnotationQuery()
+            .name("Restarts")
+            .datasource(SOURCE)
+            .icon_color(RED)
+            .expr(promql("sum by (role) (increase(dreamer_worker_restarts_total[I])) > 0"))
+        )
+    )
+    for heading, panels in rows.items():
+        built.with_row(dashboard.Row(heading))
+        for panel in panels:
+            built.with_panel(deepcopy(panel))  # which writes its place into it
+    found: dict[str, Any] = json.loads(JSONEncoder().encode(built.build()))
+    found["annotations"]["list"][0]["titleFormat"] = "{{role}} started again"  # Prometheus' own, in no builder
+    for number, drawn in enumerate(found["panels"], start=1):
+        drawn["id"] = number
+    return found
 
 
-def _stat(panel: Panel) -> dict[str, Any]:
-    return {
-        "fieldConfig": {"defaults": _defaults(panel) | {"color": {"mode": "thresholds"}}, "overrides": []},
-        "options": {
-            "reduceOptions": {"calcs": ["lastNotNull"], "fields": "", "values": False},
-            "colorMode": "background" if panel.limits else "value",
-            "graphMode": "area" if not panel.limits else "none",
-            "textMode": "value",
-            "justifyMode": "auto",
-            "orientation": "auto",
-            "wideLayout": True,
-            "showPercentChange": False,
-        },
-    }
-
-
-def _heatmap(panel: Panel) -> dict[str, Any]:
-    hidden = {"legend": False, "tooltip": False, "viz": False}
-    return {
-        "fieldConfig": {"defaults": {"custom": {"hideFrom": hidden}}, "overrides": []},
-        "options": {
-            "calculate": False,  # the histogram's own buckets
-            "color": {
-                "mode": "scheme",
-                "scheme": "Oranges",
-                "steps": 64,
-                "exponent": 0.5,
-                "fill": "dark-orange",
-                "reverse": False,
-            },
-            "yAxis": {"axisPlacement": "left", "unit": panel.unit, "reverse": False},
-            "rowsFrame": {"layout": "auto"},
-            "cellGap": 1,
-            "filterValues": {"le": 1e-9},
-            "showValue": "never",
-            "legend": {"show": True},
-            "tooltip": {"mode": "single", "showColorScale": False, "yHistogram": False},
-            "exemplars": {"color": "rgba(255,0,255,0.7)"},
-        },
-    }
-
-
-def _table(panel: Panel) -> dict[str, Any]:
-    return {
-        "fieldConfig": {"defaults": _defaults(panel), "overrides": []},
-        "options": {"showHeader": True, "cellHeight": "sm"},
-        "transformations": [{"id": "labelsToFields", "options": {}}, {"id": "merge", "options": {}}],
-    }
+def _others() -> dashboard.DashboardLink:
+    """To the other pages, of the same run and time."""
+    link = dashboard.DashboardLink("Dreamer").type(model.DashboardLinkType.DASHBOARDS).tags(["dreamer"])
+    return link.include_vars(True).keep_time(True)

@@ -18,16 +18,15 @@ from typing import Any, NamedTuple
 import psutil
 import pytest
 
-from deploy.grafana.dashboards import DASHBOARDS
-from deploy.grafana.panels import panels, promql
 from tests.cluster.tiny import ROOT, start, train_options, update_of, wait_for
+from tests.deploy.pages import PANELS, only
 from tests.deploy.promql import as_sent
 from tests.deploy.tools import need
 
 pytestmark = [pytest.mark.ray, pytest.mark.reverb]
 # What only now and then has a number must have one soon; TINY has no pictures at all.
 OFTEN = ("--train.checkpoint-every", "5", "--train.image-every", "2", "--train.video-every", "0")
-ABSENT = {  # Panel.only, of panels that have no data here
+ABSENT = {  # only(panel), of panels that have no data here
     "a GPU",
     "behavior ppo",
     "a firing alert",
@@ -115,13 +114,12 @@ def test_every_panel_has_data(watched: Watched) -> None:
     """All queries of all dashboards, as Grafana sends them."""
     run_id = (watched.run / "run_id").read_text().strip()
     queries = {
-        f"{page.name}/{panel.title}/{line.legend}": as_sent(promql(line.expr), run_id)
-        for page in DASHBOARDS
-        for panel in panels(page)
-        for line in panel.lines
-        if panel.only not in ABSENT
+        f"{name}/{target['legendFormat']}": as_sent(target["expr"], run_id)
+        for name, panel in PANELS.items()
+        for target in panel["targets"]
+        if only(panel) not in ABSENT
     }
-    assert {panel.only for page in DASHBOARDS for panel in panels(page)} - ABSENT == {"", "the Ray runtime"}
+    assert {only(panel) for panel in PANELS.values()} - ABSENT == {"", "the Ray runtime"}
 
     assert set(queries) >= LATE
 
@@ -134,10 +132,9 @@ def test_every_panel_has_data(watched: Watched) -> None:
     while (left := empty() - LATE) and time.monotonic() < deadline:
         time.sleep(3)
     assert not left
-    for page in DASHBOARDS:  # the others are at least understood
-        for panel in panels(page):
-            for line in panel.lines:
-                watched.value(as_sent(promql(line.expr), run_id))
+    for panel in PANELS.values():  # the others are at least understood
+        for target in panel["targets"]:
+            watched.value(as_sent(target["expr"], run_id))
 
 
 def test_a_well_run_has_no_alerts(watched: Watched) -> None:
