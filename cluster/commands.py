@@ -23,6 +23,7 @@ from cluster.options import (
     DoctorOptions,
     PresetOptions,
     TrainOptions,
+    at_home,
     parse,
     value_of,
 )
@@ -31,6 +32,7 @@ from cluster.run_log import RunLog
 from cluster.signals import Stop
 from cluster.training import Job, Limits
 from learner import checkpoint
+from replay.bounds import kinds
 from replay.config import UserError
 from replay.experience import EnvSpec
 from replay.schema import check_memory
@@ -79,7 +81,7 @@ def base_config(arguments: list[str]) -> Config:
         path = value_of("--run-dir", arguments)
         if path is None:
             raise UserError("--resume needs --run-dir: which run is to go on?")
-        return run_dir.open_run(Path(path))[1]
+        return run_dir.open_run(at_home(Path(path)))[1]
     return fast() if torch.cuda.is_available() else cpu()
 
 
@@ -172,16 +174,16 @@ def log_to_file(path: Path) -> None:
 
 
 def config(arguments: list[str]) -> int:
-    """Prints every value of a preset, with its unit and its source."""
+    """Prints every value of a preset, with what it may be, its unit and its source."""
     options = parse(PresetOptions, arguments, command="config")
     chosen = preset(options.preset)
     if options.json:
         print(json.dumps(to_json(chosen)))
         return 0
     for section, values in to_json(chosen).items():
-        notes = field_comments(SECTIONS[section])
+        notes, allowed = field_comments(SECTIONS[section]), kinds(SECTIONS[section])
         for name, value in values.items():
-            print(f"{section + '.' + name:28} {value!s:26} {notes[name]}")
+            print(f"{section + '.' + name:26} {value!s:20} [{allowed[name]}] {notes[name]}")
     return 0
 
 
