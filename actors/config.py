@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import re
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Annotated, Literal, TypeAlias
 
 from replay.bounds import Rule, first_fault
@@ -23,6 +23,8 @@ Count: TypeAlias = Annotated[int, "1 <= x <= 1e9"]
 Games: TypeAlias = Annotated[int, "1 <= x <= 10000"]
 Threads: TypeAlias = Annotated[int, "1 <= x <= 1024"]
 Workers: TypeAlias = Annotated[int, "0 <= x <= 10000"]
+
+MAY_CHANGE = {"import_module", "sticky", "noop_max", "auto_fire", "time_limit"}  # of a game while a run goes on
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,21 @@ def env_rules(config: EnvConfig) -> list[Rule]:
             f"env.import_module must be the name of a Python module such as my_games.maze, not {module!r}",
         ),
     ]
+
+
+def check_same_game(old: EnvConfig, new: EnvConfig) -> None:
+    """Raises a UserError where pictures, actions, rewards or ends that `new` gives mean something else than `old`'s.
+
+    A replay and a world model are of one game; the two would be mixed without a sign of it. MAY_CHANGE is only how a
+    game is played.
+    """
+    before, after = asdict(old), asdict(new)
+    for name, value in before.items():
+        if name not in MAY_CHANGE and after[name] != value:
+            raise UserError(
+                f"this run's replay was played with env.{name} {value}, not {after[name]}, and would mix the two: "
+                "leave it as it was, or begin a new run in another --run-dir"
+            )
 
 
 def actor_rules(config: ActorConfig) -> list[Rule]:

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
+from actors.config import check_same_game
 from actors.env import resolve
 from cluster import doctor as checks
 from cluster import ray_environment, run_dir, run_state
@@ -35,7 +36,7 @@ from learner import checkpoint
 from replay.bounds import kinds
 from replay.config import UserError
 from replay.experience import EnvSpec
-from replay.schema import check_memory
+from replay.schema import available_memory, check_memory
 
 # --- train ---
 
@@ -51,6 +52,7 @@ def train(arguments: list[str]) -> int:
     name = options.runtime or (before.runtime if before else "ray")
     on_gpu = name == "inline" and device.type == "cuda"  # where the replay lives
     memory = check_memory(config.replay, spec, torch.cuda.mem_get_info(device)[0] if on_gpu else None)
+    run_dir.check_network(config, spec, torch.cuda.mem_get_info(device)[0] if on_gpu else available_memory())
     trainer = runtime(name, config)
     stop = Stop()
     run, found = open_or_create(options, config, spec)
@@ -111,6 +113,7 @@ def open_or_create(
     if options.run_dir is None:
         raise UserError("--resume needs --run-dir: which run is to go on?")
     run, old = run_dir.open_run(options.run_dir)
+    check_same_game(resolve(old.env), config.env)
     found = checkpoint.load_newest(run.checkpoints)
     if found:
         checkpoint.restore(found, run_dir.make_agent(config, spec))

@@ -159,19 +159,28 @@ def refuse(
     def hook(event: tyro._errors.ParseErrorEvent) -> None:
         match event:
             case tyro._errors.MissingArgs(missing_arguments=missing):
-                names = " and ".join(one.arg.display_name() for one in missing)
+                names = " and ".join(shown_name(one.arg) for one in missing)
                 raise UserError(f"{command} needs {names}: see dreamer {command} --help")
             case (
                 tyro._errors.InvalidChoice(argument=argument)
                 | tyro._errors.BadValue(argument=argument)
                 | tyro._errors.InstantiationFailure(argument=argument)
-            ) if argument is not None and (option := argument.display_name().split("/")[0]) in known:
-                value = value_of(option, arguments)
+            ) if argument is not None:
+                name = shown_name(argument)
+                allowed = known[as_option(name.lower().lstrip("-"))]
+                is_choice = isinstance(event, tyro._errors.InvalidChoice)
+                value = event.value if is_choice else value_of(name, arguments)
                 instead = "" if value is None else f", not {value[:LONGEST]!r}"
-                raise UserError(f"{option} must be {known[option].in_full()}{instead}")
+                raise UserError(f"{name} must be {allowed.in_full()}{instead} (see dreamer {command} --help)")
         raise UserError(f"the options are wrong: see dreamer {command} --help")
 
     return hook
+
+
+def shown_name(argument: Any) -> str:
+    """--run-dir of an option, RUN of what is given without one."""
+    name: str = argument.display_name().split("/")[0]
+    return name if name.startswith("-") else name.upper()
 
 
 def unknown_option(word: str, known: list[str], command: str) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal, TypeAlias
 
 Seed: TypeAlias = Annotated[int, "0 <= x <= 4294967295"]
-Rate: TypeAlias = Annotated[float, "1e-12 <= x <= 1"]
+Rate: TypeAlias = Annotated[float, "1e-12 <= x <= 1e30"]  # one that is too large shows itself: training stops
 Epsilon: TypeAlias = Annotated[float, "1e-30 <= x <= 1"]
 Norm: TypeAlias = Annotated[float, "1e-6 <= x <= 1e30", "with less nothing is learned, with more float32 overflows"]
 Decay: TypeAlias = Annotated[float, "0 <= x < 1"]

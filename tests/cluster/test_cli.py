@@ -73,7 +73,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["--actor.epsilon", "1.5"], "actor.epsilon must be 0 to 1, not 1.5"),
         (["--replay.replay-ratio", "0"], "replay.replay_ratio must be 0.001 to 1e9, not 0.0"),
         (["--train.precision", "float16"], "float32 or bfloat16"),
-        (["--train.model-lr", "0"], "train.model_lr must be 1e-12 to 1, not 0.0"),
+        (["--train.model-lr", "0"], "train.model_lr must be 1e-12 to 1e30, not 0.0"),
         (["--model.reward-squash", "log"], "tanh, clip or none, not 'log'"),
         (["--behavior.name", "cem"], "actor_critic or ppo"),
         (["--behavior.name", "ppo", "--behavior.rho", "0.5"], "behavior.rho must be 1 for ppo"),
