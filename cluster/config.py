@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 import reprlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -124,10 +125,9 @@ def rules_between(config: Config) -> list[Rule]:
 def cluster_rules(cluster: ClusterConfig) -> list[Rule]:
     """What must hold of several values together."""
     local, wanted = cluster.address == "local", min(cluster.actors or cluster.max_actors, cluster.max_actors)
-    host, _, port = cluster.address.rpartition(":")
     return [
         (
-            cluster.address in ("local", "auto") or (bool(host) and port.isdecimal() and 0 < int(port) <= MOST_PORT),
+            cluster.address in ("local", "auto") or is_host_and_port(cluster.address),
             f"cluster.address must be local, auto or HOST:PORT, not {cluster.address!r}",
         ),
         (bool(cluster.host.strip()), "cluster.host must be auto or an address of this machine, not empty"),
@@ -140,6 +140,12 @@ def cluster_rules(cluster: ClusterConfig) -> list[Rule]:
             f"cluster.wait_for must be 0 to the {wanted} actor processes that are wanted, not {cluster.wait_for}",
         ),
     ]
+
+
+def is_host_and_port(text: str) -> bool:
+    """Whether it is written HOST:PORT."""
+    host, _, port = text.rpartition(":")
+    return bool(host) and re.fullmatch("[0-9]{1,5}", port) is not None and 0 < int(port) <= MOST_PORT
 
 
 def train_every(config: Config) -> float:

@@ -32,8 +32,10 @@ ZERO = {  # where it means none, off or any, or is the end of a share
     "env": ("sticky", "noop_max"),
     "actor": ("epsilon", "workers"),
     "replay": ("prefill", "port"),
-    "model": ("head_layers", "unimix", "reward_bins", "motion_weight", "kl_scale", "kl_balance", "free_nats")
-    + ("reward_scale", "discount_scale"),
+    "model": (
+        *("head_layers", "unimix", "reward_bins", "motion_weight", "kl_scale", "kl_balance", "free_nats"),
+        *("reward_scale", "discount_scale"),
+    ),
     "behavior": ("layers", "unimix", "value_bins", "return_lambda", "rho", "entropy_scale", "return_scale"),
     "train": ("seed", "weight_decay", "threads", "image_every", "video_every", "checkpoint_every"),
     "cluster": ("metrics_port", "actors", "wait_for"),
@@ -233,6 +235,8 @@ def test_train_refuses_it_and_makes_nothing(words: str, capsys: pytest.CaptureFi
         ("record RUN", "record needs --out"),
         ("evaluate", "evaluate needs RUN: see"),
         ("monitor --port 0", "--port must be 1 to 65535, not 0"),
+        ("monitor --target 127.0.0.1:99999", "--target must be HOST:PORT, not '127.0.0.1:99999'"),
+        ("monitor --target localhost", "--target must be HOST:PORT, not 'localhost'"),
         ("monitor --port 70000", "--port must be 1 to 65535, not 70000"),
         ("bench all --device tpu", "--device must be cpu or cuda, not 'tpu'"),
         ("bench all_of_it", "PART must be all, env, actor, replay, learner, metrics or train, not 'all_of_it'"),
