@@ -6,7 +6,6 @@ import dataclasses
 import math
 import re
 import reprlib
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Annotated, Any, TypeAlias
 
@@ -66,26 +65,36 @@ SECTIONS: dict[str, Any] = {
 
 def check(config: Config) -> None:
     """Raises a UserError for numbers that cannot work together. The game itself is checked by actors.env.check_game."""
-    sections: list[tuple[str, Any, Callable[[Any], list[Rule]]]] = [
-        ("env", config.env, env_rules),
-        ("actor", config.actor, actor_rules),
-        ("replay", config.replay, replay_rules),
-        ("model", config.model, model_rules),
-        ("behavior", config.behavior, behavior_rules),
-        ("train", config.train, lambda train: []),
-        ("cluster", config.cluster, cluster_rules),
-    ]
-    for section in sections:
-        if fault := first_fault(*section):
-            raise UserError(fault)
-    for holds, message in rules_between(config):
-        if not holds:
-            raise UserError(message)
+    _refuse(
+        first_fault("env", config.env, env_rules),
+        first_fault("actor", config.actor, actor_rules),
+        first_fault("replay", config.replay, replay_rules),
+        first_fault("model", config.model, model_rules),
+        first_fault("behavior", config.behavior, behavior_rules),
+        first_fault("train", config.train, lambda train: []),
+        first_fault("cluster", config.cluster, cluster_rules),
+    )
+    _refuse(*(message for holds, message in picture_rules(config) + rules_between(config) if not holds))
 
 
-def rules_between(config: Config) -> list[Rule]:
-    """What must hold between sections that are right by themselves."""
-    env, replay, model = config.env, config.replay, config.model
+def check_agent(config: Config) -> None:
+    """Raises a UserError where no agent can be made. How it was trained is not asked: it need not be legal any more."""
+    _refuse(
+        first_fault("env", config.env, env_rules),
+        first_fault("model", config.model, model_rules),
+        first_fault("behavior", config.behavior, behavior_rules),
+    )
+    _refuse(*(message for holds, message in picture_rules(config) if not holds))
+
+
+def _refuse(*faults: str) -> None:
+    for fault in filter(None, faults):
+        raise UserError(fault)
+
+
+def picture_rules(config: Config) -> list[Rule]:
+    """What must hold between the pictures and the network that sees them."""
+    env, model = config.env, config.model
     return [
         (
             model.cnn != "valid" or env.size == VALID_SIZE,
@@ -95,6 +104,13 @@ def rules_between(config: Config) -> list[Rule]:
             model.cnn != "same" or can_halve(env.size),
             f"env.size {env.size} cannot be halved down to 4..7 pixels: take 40, 48, 56, 64, 80 or 96",
         ),
+    ]
+
+
+def rules_between(config: Config) -> list[Rule]:
+    """What must hold between the other sections."""
+    env, replay, model = config.env, config.replay, config.model
+    return [
         (
             replay.stride * 2 <= replay.length,
             "replay.stride must be at most half of replay.length, or the replay ratio cannot be held exactly",

@@ -20,7 +20,7 @@ from typing import NamedTuple
 import torch
 
 from actors.env import make_games
-from cluster.config import Config, changes, check, from_json, to_json
+from cluster.config import Config, changes, check_agent, from_json, to_json
 from dreamer.agent import Agent
 from learner import checkpoint
 from learner.checkpoint import Checkpoint
@@ -134,7 +134,7 @@ class Loaded(NamedTuple):
 def load(run: str | Path, *, path: Path | None = None, device: str = "cpu") -> Loaded:
     """The agent of a run directory: its newest readable checkpoint, or the file `path`. Raises UserError."""
     opened, config = open_run(Path(run).expanduser())
-    check(config)
+    check_agent(config)
     found = checkpoint.load(path) if path else checkpoint.load_newest(opened.checkpoints)
     if found is None:
         raise UserError(f"{run} has no checkpoint yet: train it first")

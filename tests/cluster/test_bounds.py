@@ -326,11 +326,31 @@ def test_what_is_out_of_bounds_in_a_config_file_can_be_mended_by_an_option(
     text = (run / "config.json").read_text()
     (run / "config.json").write_text(text.replace('"replay_ratio": 8.0', f'"replay_ratio": {value}'))
     resume = ["train", "--resume", "--run-dir", str(run), *INLINE]
-    for command in (resume, ["evaluate", str(run)]):
-        assert f"replay.replay_ratio must be 0.001 to 1e9, not {said}" in refused(capsys, *command)
+    assert f"replay.replay_ratio must be 0.001 to 1e9, not {said}" in refused(capsys, *resume)
     mended = [*resume, "--replay.replay-ratio", "4", "--env.id", "No/Such-v0"]
     assert "No/Such" in refused(capsys, *mended)  # the next fault is looked for
+    assert "no checkpoint yet" in refused(capsys, "evaluate", str(run))  # how it was trained is not asked
     assert main(["status", str(run)]) == 0
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ('"deter": 256', '"deter": -256', "model.deter must be 1 to 65536, not -256"),
+        ('"units": 200', '"units": 1e400', "behavior.units must be a whole number"),
+        ('"contrast": 1.0', '"contrast": NaN', "env.contrast must be 0.05 to 255"),
+        ('"size": 40', '"size": 41', "env.size 41 cannot be halved"),
+    ],
+)
+def test_an_agent_that_cannot_be_made_is_one_line(
+    old: str, new: str, words: str, run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = (run / "config.json").read_text()
+    assert old in text
+    (run / "config.json").write_text(text.replace(old, new))
+    (run / "checkpoints").mkdir()
+    for command in (["evaluate"], ["record", "--out", str(run / "x.gif")], ["export", "--out", str(run / "x")]):
+        assert words in refused(capsys, *command, str(run))
 
 
 def test_whole_numbers_stand_for_numbers_in_a_config_file() -> None:
