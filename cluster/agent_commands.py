@@ -28,8 +28,6 @@ WINDOWS_PER_EPISODE = 20  # of --world-model
 def evaluate(arguments: list[str]) -> int:
     """Prints the scores of a trained agent beside those of random play."""
     options = parse(EvaluateOptions, arguments, command="evaluate")
-    if options.episodes < 1:
-        raise UserError(f"--episodes must be at least 1, not {options.episodes}")
     loaded = run_dir.load(options.run, path=options.checkpoint, device=options.device)
     env = replace(resolve(loaded.config.env), time_limit=EVALUATION_STEPS, perturb=options.perturb)
     if options.sticky is not None:

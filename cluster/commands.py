@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
+from actors.config import check_same_game
 from actors.env import resolve
 from cluster import doctor as checks
 from cluster import ray_environment, run_dir, run_state
@@ -23,6 +24,7 @@ from cluster.options import (
     DoctorOptions,
     PresetOptions,
     TrainOptions,
+    at_home,
     parse,
     value_of,
 )
@@ -31,9 +33,10 @@ from cluster.run_log import RunLog
 from cluster.signals import Stop
 from cluster.training import Job, Limits
 from learner import checkpoint
+from replay.bounds import kinds
 from replay.config import UserError
 from replay.experience import EnvSpec
-from replay.schema import check_memory
+from replay.schema import available_memory, check_memory
 
 # --- train ---
 
@@ -49,6 +52,7 @@ def train(arguments: list[str]) -> int:
     name = options.runtime or (before.runtime if before else "ray")
     on_gpu = name == "inline" and device.type == "cuda"  # where the replay lives
     memory = check_memory(config.replay, spec, torch.cuda.mem_get_info(device)[0] if on_gpu else None)
+    run_dir.check_network(config, spec, torch.cuda.mem_get_info(device)[0] if on_gpu else available_memory())
     trainer = runtime(name, config)
     stop = Stop()
     run, found = open_or_create(options, config, spec)
@@ -79,7 +83,7 @@ def base_config(arguments: list[str]) -> Config:
         path = value_of("--run-dir", arguments)
         if path is None:
             raise UserError("--resume needs --run-dir: which run is to go on?")
-        return run_dir.open_run(Path(path))[1]
+        return run_dir.open_run(at_home(Path(path)))[1]
     return fast() if torch.cuda.is_available() else cpu()
 
 
@@ -109,6 +113,7 @@ def open_or_create(
     if options.run_dir is None:
         raise UserError("--resume needs --run-dir: which run is to go on?")
     run, old = run_dir.open_run(options.run_dir)
+    check_same_game(resolve(old.env), config.env)
     found = checkpoint.load_newest(run.checkpoints)
     if found:
         checkpoint.restore(found, run_dir.make_agent(config, spec))
@@ -172,16 +177,16 @@ def log_to_file(path: Path) -> None:
 
 
 def config(arguments: list[str]) -> int:
-    """Prints every value of a preset, with its unit and its source."""
+    """Prints every value of a preset, with what it may be, its unit and its source."""
     options = parse(PresetOptions, arguments, command="config")
     chosen = preset(options.preset)
     if options.json:
         print(json.dumps(to_json(chosen)))
         return 0
     for section, values in to_json(chosen).items():
-        notes = field_comments(SECTIONS[section])
+        notes, allowed = field_comments(SECTIONS[section]), kinds(SECTIONS[section])
         for name, value in values.items():
-            print(f"{section + '.' + name:28} {value!s:26} {notes[name]}")
+            print(f"{section + '.' + name:26} {value!s:20} [{allowed[name]}] {notes[name]}")
     return 0
 
 

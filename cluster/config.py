@@ -4,31 +4,39 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
+import reprlib
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any, TypeAlias
 
-from actors.config import ActorConfig, EnvConfig
-from dreamer.config import BehaviorConfig, ModelConfig
+from actors.config import ActorConfig, EnvConfig, actor_rules, env_rules
+from dreamer.config import BehaviorConfig, ModelConfig, behavior_rules, model_rules
 from dreamer.pictures import VALID_SIZE, can_halve
 from dreamer.types import NO_CLASS
 from learner.config import TrainConfig
-from replay.config import ReplayConfig, UserError, check_config
+from replay.bounds import Rule, first_fault, kinds
+from replay.config import ReplayConfig, UserError, replay_rules
 
-LEAST_STALL = 5.0  # seconds
+MOST_PORT = 65535
+Processes: TypeAlias = Annotated[int, "0 <= x <= 100000"]
+ProcessesAtMost: TypeAlias = Annotated[int, "1 <= x <= 100000"]
+Seconds: TypeAlias = Annotated[float, "0 < x <= 1e9"]
+Silence: TypeAlias = Annotated[float, "5 <= x <= 1e9", "a busy process would be taken for a dead one"]  # seconds
+MetricsPort: TypeAlias = Annotated[int, "-1 <= x <= 65535"]
 
 
 @dataclass(frozen=True)
 class ClusterConfig:
     """Processes and ports."""
 
-    actors: int = 1  # actor processes wanted, 0 = as many as the cluster's nodes offer, now and later; ours
-    max_actors: int = 64  # actor processes at most, whatever the nodes offer; ours
-    wait_for: int = 1  # actor processes without which training does not begin; ours
-    wait_seconds: float = 900.0  # that they may take to find a place; ours: a cloud's machine starts in 2 to 5 minutes
-    stall_seconds: float = 180.0  # of silence after which a process is killed and started again; ours
+    actors: Processes = 1  # actor processes wanted, 0 = as many as the cluster's nodes offer, now and later; ours
+    max_actors: ProcessesAtMost = 64  # actor processes at most, whatever the nodes offer; ours
+    wait_for: Processes = 1  # actor processes without which training does not begin; ours
+    wait_seconds: Seconds = 900.0  # for them to find a place; ours: a cloud's machine starts in 2 to 5 minutes
+    stall_seconds: Silence = 180.0  # of silence after which a process is killed and started again; ours
     address: str = "local"  # Ray to join: auto or host:port; local = start one on this machine; ours
     host: str = "auto"  # address our servers announce; auto = 127.0.0.1, on a cluster the head's private one; ours
-    metrics_port: int = 9108  # TCP port of the Prometheus metrics, 0 = any free one, -1 = none; ours
+    metrics_port: MetricsPort = 9108  # TCP port of the Prometheus metrics, 0 = any free one, -1 = none; ours
 
 
 @dataclass(frozen=True)
@@ -57,91 +65,103 @@ SECTIONS: dict[str, Any] = {
 
 def check(config: Config) -> None:
     """Raises a UserError for numbers that cannot work together. The game itself is checked by actors.env.check_game."""
-    check_config(config.replay)
-    rules = [
-        (config.model.cnn in ("valid", "same"), f"model.cnn must be valid or same, not {config.model.cnn!r}"),
+    _refuse(
+        first_fault("env", config.env, env_rules),
+        first_fault("actor", config.actor, actor_rules),
+        first_fault("replay", config.replay, replay_rules),
+        first_fault("model", config.model, model_rules),
+        first_fault("behavior", config.behavior, behavior_rules),
+        first_fault("train", config.train, lambda train: []),
+        first_fault("cluster", config.cluster, cluster_rules),
+    )
+    _refuse(*(message for holds, message in picture_rules(config) + rules_between(config) if not holds))
+
+
+def check_agent(config: Config) -> None:
+    """Raises a UserError where no agent can be made. How it was trained is not asked: it need not be legal any more."""
+    _refuse(
+        first_fault("env", config.env, env_rules),
+        first_fault("model", config.model, model_rules),
+        first_fault("behavior", config.behavior, behavior_rules),
+    )
+    _refuse(*(message for holds, message in picture_rules(config) if not holds))
+
+
+def _refuse(*faults: str) -> None:
+    for fault in filter(None, faults):
+        raise UserError(fault)
+
+
+def picture_rules(config: Config) -> list[Rule]:
+    """What must hold between the pictures and the network that sees them."""
+    env, model = config.env, config.model
+    return [
         (
-            config.model.reward_squash in ("tanh", "clip", "none"),
-            f"model.reward_squash must be tanh, clip or none, not {config.model.reward_squash!r}",
+            model.cnn != "valid" or env.size == VALID_SIZE,
+            f"env.size must be {VALID_SIZE} for model.cnn valid, not {env.size}: or take --model.cnn same",
         ),
         (
-            config.model.cnn != "valid" or config.env.size == VALID_SIZE,
-            f"env.size must be {VALID_SIZE} for model.cnn valid, not {config.env.size}: or take --model.cnn same",
+            model.cnn != "same" or can_halve(env.size),
+            f"env.size {env.size} cannot be halved down to 4..7 pixels: take 40, 48, 56, 64, 80 or 96",
         ),
+    ]
+
+
+def rules_between(config: Config) -> list[Rule]:
+    """What must hold between the other sections."""
+    env, replay, model = config.env, config.replay, config.model
+    return [
         (
-            config.model.cnn != "same" or can_halve(config.env.size),
-            f"env.size {config.env.size} cannot be halved down to 4..7 pixels: take 40, 48, 56, 64, 80 or 96",
-        ),
-        (
-            config.replay.stride * 2 <= config.replay.length,
+            replay.stride * 2 <= replay.length,
             "replay.stride must be at most half of replay.length, or the replay ratio cannot be held exactly",
         ),
         (
-            config.model.classes <= NO_CLASS or not config.replay.stored_state,
+            replay.batch * replay.length <= replay.capacity,
+            f"replay.batch x replay.length ({replay.batch} x {replay.length} steps) must not exceed replay.capacity "
+            f"({replay.capacity}): every step would be trained on several times at once",
+        ),
+        (
+            config.actor.games * replay.length <= replay.capacity,
+            f"replay.capacity ({replay.capacity}) must hold a window of replay.length ({replay.length}) steps of each "
+            f"of the {config.actor.games} games of actor.games",
+        ),
+        (  # a game of so many steps has one record more, of its first picture
+            env.time_limit + 1 >= replay.length,
+            f"env.time_limit ({env.time_limit}) must be at least replay.length - 1 ({replay.length - 1}): games that "
+            "are cut off sooner fill no window, and training would never start",
+        ),
+        (
+            model.classes <= NO_CLASS or not replay.stored_state,
             f"model.classes must be at most {NO_CLASS} for replay.stored_state, which keeps a class in one byte, "
-            f"not {config.model.classes}",
-        ),
-        (config.actor.games > 0, f"actor.games must be at least 1, not {config.actor.games}"),
-        (
-            0 <= config.actor.workers <= config.actor.games,
-            f"actor.workers must be 0 to actor.games ({config.actor.games}), not {config.actor.workers}",
-        ),
-        (0 <= config.actor.epsilon <= 1, f"actor.epsilon is a share, 0 to 1, not {config.actor.epsilon}"),
-        (config.actor.pull_every > 0, f"actor.pull_every must be at least 1, not {config.actor.pull_every}"),
-        *cluster_rules(config.cluster),
-        (config.behavior.horizon > 1, f"behavior.horizon must be at least 2, not {config.behavior.horizon}"),
-        (
-            config.behavior.name in ("actor_critic", "ppo"),
-            f"behavior.name must be actor_critic or ppo, not {config.behavior.name}",
-        ),
-        (
-            config.behavior.name != "ppo" or config.behavior.rho == 1,
-            "behavior.rho must be 1 for ppo: it takes no gradient through the dynamics",
-        ),
-        (
-            min(config.behavior.ppo_minibatches, config.behavior.ppo_batch) > 0,
-            "behavior.ppo_minibatches and ppo_batch must be at least 1",
-        ),
-        (
-            0 < config.behavior.ppo_clip < 1,
-            f"behavior.ppo_clip must be between 0 and 1, not {config.behavior.ppo_clip}",
-        ),
-        (
-            config.train.precision in ("float32", "bfloat16"),
-            f"train.precision must be float32 or bfloat16, not {config.train.precision}",
-        ),
-        (
-            config.train.device in ("auto", "cpu", "cuda"),
-            f"train.device must be cpu or cuda, not {config.train.device}",
-        ),
-        (config.train.publish_every > 0, f"train.publish_every must be at least 1, not {config.train.publish_every}"),
-        (
-            min(config.train.model_lr, config.train.actor_lr, config.train.critic_lr) > 0,
-            "train.model_lr, actor_lr and critic_lr must be positive",
+            f"not {model.classes}",
         ),
     ]
-    for holds, message in rules:
-        if not holds:
-            raise UserError(message)
 
 
-def cluster_rules(cluster: ClusterConfig) -> list[tuple[bool, str]]:
-    """What must hold of it, and what to say where it does not."""
+def cluster_rules(cluster: ClusterConfig) -> list[Rule]:
+    """What must hold of several values together."""
     local, wanted = cluster.address == "local", min(cluster.actors or cluster.max_actors, cluster.max_actors)
     return [
-        (cluster.actors >= (1 if local else 0), f"cluster.actors must be at least 1, not {cluster.actors}"),
-        (cluster.max_actors > 0, f"cluster.max_actors must be at least 1, not {cluster.max_actors}"),
         (
-            0 <= cluster.wait_for <= wanted,
+            cluster.address in ("local", "auto") or is_host_and_port(cluster.address),
+            f"cluster.address must be local, auto or HOST:PORT, not {cluster.address!r}",
+        ),
+        (bool(cluster.host.strip()), "cluster.host must be auto or an address of this machine, not empty"),
+        (
+            cluster.actors > 0 or not local,
+            "cluster.actors must be at least 1, not 0: on one machine no nodes offer places for more",
+        ),
+        (
+            cluster.wait_for <= wanted,
             f"cluster.wait_for must be 0 to the {wanted} actor processes that are wanted, not {cluster.wait_for}",
         ),
-        (cluster.wait_seconds > 0, f"cluster.wait_seconds must be positive, not {cluster.wait_seconds:g}"),
-        (
-            cluster.stall_seconds >= LEAST_STALL,
-            f"cluster.stall_seconds must be at least {LEAST_STALL:g}, not {cluster.stall_seconds:g}: a busy process "
-            "would be taken for a dead one",
-        ),
     ]
+
+
+def is_host_and_port(text: str) -> bool:
+    """Whether it is written HOST:PORT."""
+    host, _, port = text.rpartition(":")
+    return bool(host) and re.fullmatch("[0-9]{1,5}", port) is not None and 0 < int(port) <= MOST_PORT
 
 
 def train_every(config: Config) -> float:
@@ -158,17 +178,29 @@ def to_json(config: Config) -> dict[str, Any]:
 
 
 def from_json(values: dict[str, Any]) -> Config:
-    """The other way round. A field that the file lacks keeps its default; one that nobody knows is a UserError."""
-    parts = {}
-    for section, fields in values.items():
-        if section not in SECTIONS:
-            raise UserError(f"config.json has an unknown section {section!r}: it is of another version")
-        unknown = set(fields) - {f.name for f in dataclasses.fields(SECTIONS[section])}
-        if unknown:
-            raise UserError(f"config.json has an unknown value {section}.{min(unknown)}: it is of another version")
-        given = {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
-        parts[section] = SECTIONS[section](**given)
-    return Config(**parts)
+    """The other way round. A field that the file lacks keeps its default.
+
+    Raises a UserError for one that nobody knows, or of another type. Bounds are left to `check`: what is out of them
+    can still be changed by an option.
+    """
+    if not isinstance(values, dict):
+        raise UserError(f"config.json must hold sections, not {reprlib.repr(values)}")
+    return Config(**{section: _section(section, fields) for section, fields in values.items()})
+
+
+def _section(section: str, fields: dict[str, Any]) -> Any:
+    if section not in SECTIONS:
+        raise UserError(f"config.json has an unknown section {section!r}: it is of another version")
+    if not isinstance(fields, dict):
+        raise UserError(f"config.json: {section} must be a section of values, not {reprlib.repr(fields)}")
+    known, given = kinds(SECTIONS[section]), {}
+    for name, value in fields.items():
+        if name not in known:
+            raise UserError(f"config.json has an unknown value {section}.{name}: it is of another version")
+        given[name] = tuple(value) if isinstance(value, list) else value
+        if not known[name].has_type(given[name]):
+            raise UserError(f"config.json: {section}.{name} must be {known[name].in_full()}, not {reprlib.repr(value)}")
+    return SECTIONS[section](**given)
 
 
 def flat(config: Config) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from urllib.parse import urlencode
 
-from cluster.config import ClusterConfig
+from cluster.config import ClusterConfig, is_host_and_port
 from cluster.options import MonitorOptions, parse
 from replay.config import UserError
 from replay.ports import free_port
@@ -34,6 +34,8 @@ FIRST_LOOK = (  # is it learning, is it fast, is anything broken
 def monitor(arguments: list[str]) -> int:
     """Watches until Ctrl-C; 1 if Prometheus ends by itself. Raises UserError where it cannot begin."""
     options = parse(MonitorOptions, arguments, command="monitor")
+    if not is_host_and_port(options.target):
+        raise UserError(f"--target must be HOST:PORT, not {options.target!r}")
     program = shutil.which("prometheus")
     if program is None:
         raise UserError(f"there is no prometheus on this machine: {INSTALL}")
@@ -62,8 +64,6 @@ def runs_at(target: str) -> list[str]:
     """The runs that the driver at host:port knows. Raises UserError where none answers."""
     mend = "start one (make train-local), or say where: ARGS='--target HOST:PORT'"
     host, _, port = target.rpartition(":")
-    if not host or not port.isdigit():
-        raise UserError(f"--target must be HOST:PORT, not {target!r}")
     connection = http.client.HTTPConnection(host, int(port), timeout=5)
     try:
         connection.request("GET", "/sd")

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-import contextlib
 import difflib
-import io
-import re
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 
 import tyro
+import tyro._errors
 
-from actors.config import Perturbation
-from cluster.config import ClusterConfig, Config, flat
-from cluster.presets import cpu
+from actors.config import Perturbation, Share
+from cluster.config import SECTIONS, ClusterConfig, Config
+from learner.config import Seed
+from replay.bounds import Kind, kinds, misfits
 from replay.config import UserError
 
 T = TypeVar("T")
+Limit: TypeAlias = Annotated[int, "1 <= x <= 1e15"]
+Minutes: TypeAlias = Annotated[float, "0 < x <= 1e9"]
+Episodes: TypeAlias = Annotated[int, "1 <= x <= 1e6"]
+Fps: TypeAlias = Annotated[float, "0.1 <= x <= 1000"]
+Port: TypeAlias = Annotated[int, "1 <= x <= 65535"]
 Part = Literal["all", "env", "actor", "replay", "learner", "metrics", "train"]  # of the benchmark
 Preset = Literal["paper", "fast", "cpu", "seed"]  # the names of cluster.presets.PRESETS
+LONGEST = 100  # letters of a wrong value that are repeated
 
 
 @dataclass(frozen=True)
@@ -31,10 +37,10 @@ class TrainOptions:
     runtime: Literal["ray", "inline"] | None = None  # inline: one process, no Ray; default: ray, or as it was
     run_dir: Path | None = None  # default: a new directory under runs/
     resume: bool = False  # go on with the run in --run-dir
-    steps: int | None = None  # end after so many policy steps in all
-    updates: int | None = None  # end after so many updates in all
-    minutes: float | None = None  # end after so many minutes of this invocation
-    seed: int | None = None  # short for --train.seed
+    steps: Limit | None = None  # end after so many policy steps in all
+    updates: Limit | None = None  # end after so many updates in all
+    minutes: Minutes | None = None  # end after so many minutes of this invocation
+    seed: Seed | None = None  # short for --train.seed
     device: Literal["cpu", "cuda"] | None = None  # short for --train.device
 
 
@@ -51,9 +57,9 @@ class EvaluateOptions:
     """Play full games (all lives, raw score) with a trained agent, and as many with random actions."""
 
     run: tyro.conf.Positional[Path]  # run directory
-    episodes: int = 10  # games
-    seed: int = 0  # of the games and of the draws
-    sticky: float | None = None  # probability of sticky actions; default: as in training
+    episodes: Episodes = 10  # games
+    seed: Seed = 0  # of the games and of the draws
+    sticky: Share | None = None  # probability of sticky actions; default: as in training
     perturb: Perturbation = "none"  # another background or brightness, or no-ops where training had none
     action: Literal["sample", "mode"] = "sample"  # draw actions, or take the most probable one
     world_model: bool = False  # judge what the world model sees and foresees instead of the score
@@ -69,9 +75,9 @@ class RecordOptions:
     run: tyro.conf.Positional[Path]  # run directory
     out: Path  # FILE.gif or FILE.mp4
     kind: Literal["play", "reconstruct", "dream"] = "dream"  # what to film
-    seed: int = 0  # of the game and of the draws
-    fps: float = 15.0  # pictures per second; the game itself has 15 policy steps per second
-    steps: int = 1000  # policy steps of a game that are filmed at most (kind play)
+    seed: Seed = 0  # of the game and of the draws
+    fps: Fps = 15.0  # pictures per second; the game itself has 15 policy steps per second
+    steps: Limit = 1000  # policy steps of a game that are filmed at most (kind play)
     checkpoint: Path | None = None  # file; default: the newest
 
 
@@ -108,7 +114,7 @@ class MonitorOptions:
     """Watch a training that runs, with the Prometheus of this machine and our rules; Ctrl-C ends it."""
 
     target: str = f"127.0.0.1:{ClusterConfig().metrics_port}"  # HOST:PORT of the metrics that the training has printed
-    port: int = 9090  # TCP port of Prometheus, on 127.0.0.1
+    port: Port = 9090  # TCP port of Prometheus, on 127.0.0.1
     storage: Path = Path("runs/.prometheus")  # folder for what it sees, its configuration and its log
 
 
@@ -121,49 +127,82 @@ class DoctorOptions:
 
 def parse(kind: type[T], arguments: list[str], *, command: str, default: T | None = None) -> T:
     """The options of one command. Raises UserError with one line where they are wrong; --help prints and exits."""
-    said = io.StringIO()
     given = {} if default is None else {"default": default}
-    try:
-        with contextlib.redirect_stderr(said):
-            options, unknown = tyro.cli(
-                kind, args=arguments, prog=f"dreamer {command}", return_unknown_args=True, **given
-            )
-    except SystemExit as end:
-        if not end.code:
-            raise
-        raise UserError(f"{one_line(said.getvalue())} (dreamer {command} --help lists the options)") from None
+    known = option_kinds(kind)
+    # Private to tyro, whose version is pinned; all that it offers else is a drawing of the error for a person.
+    with tyro._errors.on_parse_error(refuse(arguments, known, command)):
+        options, unknown = tyro.cli(kind, args=arguments, prog=f"dreamer {command}", return_unknown_args=True, **given)
     if unknown:
-        raise UserError(unknown_option(unknown[0], kind, command))
-    return options
+        raise UserError(unknown_option(unknown[0], list(known), command))
+    for name, must in misfits(options):
+        raise UserError(f"{as_option(name)} {must}")
+    return replace(options, **{name: at_home(path) for name, path in vars(options).items() if isinstance(path, Path)})
 
 
-def one_line(box: str) -> str:
-    """The first sentence of tyro's boxed message, without the box."""
-    lines = [re.sub(r"[│╭╮╰╯]", "", line).strip() for line in box.splitlines()]
-    text: list[str] = []
-    for line in lines[1:]:
-        if not line or set(line) <= {"─"}:
-            break
-        text.append(line)
-    return " ".join(text) or "the options are wrong"
+def option_kinds(kind: type[Any]) -> dict[str, Kind]:
+    """Option -> what it may be; "config" stands for all values of all sections."""
+    found = {as_option(name): allowed for name, allowed in kinds(kind).items() if name != "config"}
+    for section, fields in SECTIONS.items() if "config" in kinds(kind) else ():
+        found |= {as_option(f"{section}.{name}"): allowed for name, allowed in kinds(fields).items()}
+    return found
 
 
-def unknown_option(word: str, kind: type[Any], command: str) -> str:
+def as_option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def refuse(
+    arguments: list[str], known: dict[str, Kind], command: str
+) -> Callable[[tyro._errors.ParseErrorEvent], None]:
+    """Raises a UserError for what tyro cannot read."""
+
+    def hook(event: tyro._errors.ParseErrorEvent) -> None:
+        match event:
+            case tyro._errors.MissingArgs(missing_arguments=missing):
+                names = " and ".join(shown_name(one.arg) for one in missing)
+                raise UserError(f"{command} needs {names}: see dreamer {command} --help")
+            case (
+                tyro._errors.InvalidChoice(argument=argument)
+                | tyro._errors.BadValue(argument=argument)
+                | tyro._errors.InstantiationFailure(argument=argument)
+            ) if argument is not None:
+                name = shown_name(argument)
+                allowed = known[as_option(name.lower().lstrip("-"))]
+                is_choice = isinstance(event, tyro._errors.InvalidChoice)
+                value = event.value if is_choice else value_of(name, arguments)
+                instead = "" if value is None else f", not {value[:LONGEST]!r}"
+                raise UserError(f"{name} must be {allowed.in_full()}{instead} (see dreamer {command} --help)")
+        raise UserError(f"the options are wrong: see dreamer {command} --help")
+
+    return hook
+
+
+def shown_name(argument: Any) -> str:
+    """--run-dir of an option, RUN of what is given without one."""
+    name: str = argument.display_name().split("/")[0]
+    return name if name.startswith("-") else name.upper()
+
+
+def unknown_option(word: str, known: list[str], command: str) -> str:
     """What to say of a word that is no option."""
-    known = [f"--{name.replace('_', '-')}" for name in kind.__dataclass_fields__ if name != "config"]
-    if "config" in kind.__dataclass_fields__:
-        known += [f"--{name.replace('_', '-')}" for name in flat(cpu())]
-    near = difflib.get_close_matches(word.split("=")[0].replace("_", "-"), known, n=3)
+    near = difflib.get_close_matches(as_option(word.split("=")[0].lstrip("-")), known, n=3)
     hint = f": did you mean {' or '.join(near)}?" if near else f": see dreamer {command} --help"
     return f"there is no option {word}{hint}"
+
+
+def at_home(path: Path) -> Path:
+    """The path with ~ spelled out: a shell leaves it in --run-dir=~/x, and whoever starts us without a shell too."""
+    try:
+        return path.expanduser()
+    except RuntimeError as error:
+        raise UserError(f"{path} is in nobody's home directory: write the whole path") from error
 
 
 def value_of(option: str, arguments: list[str]) -> str | None:
     """What stands behind an option (its last use counts), before the others can be understood."""
     value = None
     for word, following in zip(arguments, [*arguments[1:], None], strict=True):
-        if word == option:
-            value = following
-        elif word.startswith(f"{option}="):
-            value = word.removeprefix(f"{option}=")
+        name, equals, behind = word.partition("=")
+        if name.replace("_", "-") == option:  # tyro takes both
+            value = behind if equals else following
     return value

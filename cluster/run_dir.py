@@ -20,7 +20,7 @@ from typing import NamedTuple
 import torch
 
 from actors.env import make_games
-from cluster.config import Config, changes, from_json, to_json
+from cluster.config import Config, changes, check_agent, from_json, to_json
 from dreamer.agent import Agent
 from learner import checkpoint
 from learner.checkpoint import Checkpoint
@@ -75,8 +75,12 @@ def open_run(path: Path) -> tuple[Run, Config]:
         return Run(path.resolve(), (path / "run_id").read_text().strip()), config
     except FileNotFoundError as error:
         raise UserError(f"{path} holds no run ({Path(error.filename).name} is missing)") from error
-    except (json.JSONDecodeError, TypeError, AttributeError) as error:
-        raise UserError(f"{path}/config.json is damaged: {error}") from error
+    except OSError as error:
+        raise UserError(f"cannot read {path}/config.json ({error.strerror}): is {path} a run directory?") from error
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+    except (ValueError, RecursionError) as error:  # no JSON, or no text
+        raise UserError(f"{path}/config.json is damaged: {str(error)[:200]}") from error
 
 
 def change_config(run: Run, old: Config, new: Config) -> None:
@@ -93,6 +97,18 @@ def make_agent(config: Config, spec: EnvSpec) -> Agent:
     """A new agent for games that look like `spec`."""
     size, _, channels = spec.obs_shape
     return Agent(config.model, config.behavior, size=size, channels=channels, num_actions=spec.num_actions)
+
+
+def check_network(config: Config, spec: EnvSpec, available: int) -> None:
+    """Raises a UserError for a network that cannot be trained in so many bytes. Takes no memory itself."""
+    with torch.device("meta"):
+        numbers = sum(parameter.numel() for parameter in make_agent(config, spec).parameters())
+    need = 4 * 4 * numbers  # float32: weights, gradients, Adam's two moments
+    if need > available:
+        raise UserError(
+            f"a network of {numbers / 1e6:,.0f}M parameters takes {need / 2**30:,.1f} GiB to train, "
+            f"{available / 2**30:,.1f} GiB are free: lower the sizes of model and behavior"
+        )
 
 
 def env_spec(config: Config) -> EnvSpec:
@@ -117,7 +133,8 @@ class Loaded(NamedTuple):
 
 def load(run: str | Path, *, path: Path | None = None, device: str = "cpu") -> Loaded:
     """The agent of a run directory: its newest readable checkpoint, or the file `path`. Raises UserError."""
-    opened, config = open_run(Path(run))
+    opened, config = open_run(Path(run).expanduser())
+    check_agent(config)
     found = checkpoint.load(path) if path else checkpoint.load_newest(opened.checkpoints)
     if found is None:
         raise UserError(f"{run} has no checkpoint yet: train it first")

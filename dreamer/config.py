@@ -3,52 +3,98 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated, Literal, TypeAlias
+
+# What values may be; read by replay/bounds.py, which adds that no number is nan or infinite.
+Layers: TypeAlias = Annotated[int, "0 <= x <= 100"]
+Units: TypeAlias = Annotated[int, "1 <= x <= 65536"]
+Channels: TypeAlias = Annotated[int, "1 <= x <= 4096"]
+Classes: TypeAlias = Annotated[int, "2 <= x <= 65536"]
+Bins: TypeAlias = Annotated[int, "0 <= x <= 65536"]
+Count: TypeAlias = Annotated[int, "1 <= x <= 1e9"]
+Share: TypeAlias = Annotated[float, "0 <= x <= 1"]
+Part: TypeAlias = Annotated[float, "0 <= x < 1"]  # not all of it
+Weight: TypeAlias = Annotated[float, "0 <= x <= 1e6"]
+Discount: TypeAlias = Annotated[float, "0.001 <= x <= 1"]
+Steps: TypeAlias = Annotated[int, "2 <= x <= 1000"]
+Way: TypeAlias = Annotated[float, "0 < x <= 1"]
+Clip: TypeAlias = Annotated[float, "0 < x < 1"]
+Minibatches: TypeAlias = Annotated[int, "1 <= x <= 10000"]
+Minibatch: TypeAlias = Annotated[int, "1 <= x <= 1e6"]
+
+Cnn: TypeAlias = Literal["valid", "same"]
+Squash: TypeAlias = Literal["tanh", "clip", "none"]
+BehaviorName: TypeAlias = Literal["actor_critic", "ppo"]
 
 
 @dataclass(frozen=True)
 class ModelConfig:
     """The world model: its sizes and its loss."""
 
-    cnn: str = "valid"  # strides: valid = the official ones, of 64 pixels; same = each halves, any size; dreamerv3
-    cnn_depth: int = 48  # channels of the first convolution, doubling with each; dreamerv2 encoder.cnn_depth
+    cnn: Cnn = "valid"  # strides: valid = the official ones, of 64 pixels; same = each halves, any size; dreamerv3
+    cnn_depth: Channels = 48  # channels of the first convolution, doubling with each; dreamerv2 encoder.cnn_depth
     norm: bool = False  # layer norm and SiLU after every layer, instead of ELU; dreamerv3
-    deter: int = 600  # D, units of the recurrent state h; dreamerv2 rssm.deter
-    hidden: int = 600  # units of the dense layers around the recurrence; dreamerv2 rssm.hidden
-    stoch: int = 32  # S, categorical variables of z; dreamerv2 rssm.stoch
-    classes: int = 32  # C, classes of each; dreamerv2 rssm.discrete
-    head_layers: int = 4  # hidden layers of the reward and discount heads; dreamerv2 reward_head.layers
-    head_units: int = 400  # units of each; dreamerv2 reward_head.units
-    unimix: float = 0.0  # share of the uniform distribution in prior and posterior; dreamerv3 0.01
-    reward_squash: str = "tanh"  # what is learned of a reward r: tanh(r), clip = min(r, 1), none = r; dreamerv2
-    reward_bins: int = 0  # classes of a two-hot reward head, 0 = a normal of unit variance; dreamerv3 255
-    motion_weight: float = 0.0  # k, pixels on and beside what moves count 1 + k times; ours, after DyMoDreamer
-    gamma: float = 0.999  # discount per policy step, target of the discount head; dreamerv2 discount [paper: 0.995]
-    kl_scale: float = 0.1  # beta; dreamerv2 loss_scales.kl
-    kl_balance: float = 0.8  # alpha, share of the KL that trains the prior; dreamerv2 kl.balance
+    deter: Units = 600  # D, units of the recurrent state h; dreamerv2 rssm.deter
+    hidden: Units = 600  # units of the dense layers around the recurrence; dreamerv2 rssm.hidden
+    stoch: Units = 32  # S, categorical variables of z; dreamerv2 rssm.stoch
+    classes: Classes = 32  # C, classes of each; dreamerv2 rssm.discrete
+    head_layers: Layers = 4  # hidden layers of the reward and discount heads; dreamerv2 reward_head.layers
+    head_units: Units = 400  # units of each; dreamerv2 reward_head.units
+    unimix: Part = 0.0  # share of the uniform distribution in prior and posterior; dreamerv3 0.01
+    reward_squash: Squash = "tanh"  # what is learned of a reward r: tanh(r), clip = min(r, 1), none = r; dreamerv2
+    reward_bins: Bins = 0  # classes of a two-hot reward head, 0 = a normal of unit variance; dreamerv3 255
+    motion_weight: Weight = 0.0  # k, pixels on and beside what moves count 1 + k times; ours, after DyMoDreamer
+    gamma: Discount = 0.999  # discount per policy step, target of the discount head; dreamerv2 discount [paper: 0.995]
+    kl_scale: Weight = 0.1  # beta; dreamerv2 loss_scales.kl
+    kl_balance: Share = 0.8  # alpha, share of the KL that trains the prior; dreamerv2 kl.balance
     kl_swapped: bool = False  # prior and posterior in each other's place in both terms of the KL; the seed's mistake
-    free_nats: float = 0.0  # nats of KL that cost nothing; dreamerv2 kl.free
+    free_nats: Weight = 0.0  # nats of KL that cost nothing; dreamerv2 kl.free
     free_each: bool = False  # free nats for every step by itself, instead of for the mean of the batch; dreamerv3
-    reward_scale: float = 1.0  # weight of the reward loss; dreamerv2 loss_scales.reward
-    discount_scale: float = 5.0  # weight of the discount loss; dreamerv2 loss_scales.discount
+    reward_scale: Weight = 1.0  # weight of the reward loss; dreamerv2 loss_scales.reward
+    discount_scale: Weight = 5.0  # weight of the discount loss; dreamerv2 loss_scales.discount
+
+
+def model_rules(config: ModelConfig) -> list[tuple[bool, str]]:
+    """What must hold beside the bounds, and what to say where it does not."""
+    return [
+        (
+            config.reward_bins != 1,
+            "model.reward_bins must be 0 or at least 2, not 1: a number lies between two classes",
+        ),
+    ]
 
 
 @dataclass(frozen=True)
 class BehaviorConfig:
     """How a policy is got out of the world model."""
 
-    name: str = "actor_critic"  # which behaviour, actor_critic or ppo: see dreamer/behaviors; ours
-    layers: int = 4  # hidden layers of actor and critic; dreamerv2 actor.layers
-    units: int = 400  # units of each; dreamerv2 actor.units
-    horizon: int = 15  # H, imagined policy steps; dreamerv2 imag_horizon
+    name: BehaviorName = "actor_critic"  # which behaviour: see dreamer/behaviors; ours
+    layers: Layers = 4  # hidden layers of actor and critic; dreamerv2 actor.layers
+    units: Units = 400  # units of each; dreamerv2 actor.units
+    horizon: Steps = 15  # H, imagined policy steps; dreamerv2 imag_horizon
     norm: bool = False  # layer norm and SiLU after every layer, instead of ELU; dreamerv3
-    unimix: float = 0.0  # share of the uniform distribution in the policy; dreamerv3 0.01
-    value_bins: int = 0  # classes of a two-hot critic, 0 = a normal of unit variance; dreamerv3 255
-    return_lambda: float = 0.95  # lambda of the return; dreamerv2 discount_lambda
-    rho: float = 1.0  # 1 = REINFORCE, 0 = backprop through the dynamics, not for ppo; dreamerv2 actor_grad reinforce
-    entropy_scale: float = 1e-3  # eta; dreamerv2 actor_ent
-    return_scale: float = 0.0  # decay of the range of returns that divides advantages, 0 = not divided; dreamerv3 0.99
-    slow_every: int = 100  # updates between copies of the critic to the target critic; dreamerv2 slow_target_update
-    slow_fraction: float = 1.0  # how far the target critic then goes towards the critic; dreamerv3 0.02
-    ppo_minibatches: int = 10  # gradient steps of actor and of critic per dream, for ppo; the seed's
-    ppo_batch: int = 512  # M, imagined transitions of each; the seed's
-    ppo_clip: float = 0.1  # how far the probability of an action may move from the dream's, as a ratio - 1; the seed's
+    unimix: Part = 0.0  # share of the uniform distribution in the policy; dreamerv3 0.01
+    value_bins: Bins = 0  # classes of a two-hot critic, 0 = a normal of unit variance; dreamerv3 255
+    return_lambda: Share = 0.95  # lambda of the return; dreamerv2 discount_lambda
+    rho: Share = 1.0  # 1 = REINFORCE, 0 = backprop through the dynamics, not for ppo; dreamerv2 actor_grad reinforce
+    entropy_scale: Weight = 1e-3  # eta; dreamerv2 actor_ent
+    return_scale: Part = 0.0  # decay of the range of returns that divides advantages, 0 = not divided; dreamerv3 0.99
+    slow_every: Count = 100  # updates between copies of the critic to the target critic; dreamerv2 slow_target_update
+    slow_fraction: Way = 1.0  # how far the target critic then goes towards the critic; dreamerv3 0.02
+    ppo_minibatches: Minibatches = 10  # gradient steps of actor and of critic per dream, for ppo; the seed's
+    ppo_batch: Minibatch = 512  # M, imagined transitions of each; the seed's
+    ppo_clip: Clip = 0.1  # how far the probability of an action may move from the dream's, as a ratio - 1; the seed's
+
+
+def behavior_rules(config: BehaviorConfig) -> list[tuple[bool, str]]:
+    """What must hold beside the bounds, and what to say where it does not."""
+    return [
+        (
+            config.value_bins != 1,
+            "behavior.value_bins must be 0 or at least 2, not 1: a number lies between two classes",
+        ),
+        (
+            config.name != "ppo" or config.rho == 1,
+            "behavior.rho must be 1 for ppo: it takes no gradient through the dynamics",
+        ),
+    ]

@@ -3,6 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated, Literal, TypeAlias
+
+Seed: TypeAlias = Annotated[int, "0 <= x <= 4294967295"]
+Rate: TypeAlias = Annotated[float, "1e-12 <= x <= 1e30"]  # one that is too large shows itself: training stops
+Epsilon: TypeAlias = Annotated[float, "1e-30 <= x <= 1"]
+Norm: TypeAlias = Annotated[float, "1e-6 <= x <= 1e30", "with less nothing is learned, with more float32 overflows"]
+Decay: TypeAlias = Annotated[float, "0 <= x < 1"]
+Count: TypeAlias = Annotated[int, "1 <= x <= 1e9"]
+Threads: TypeAlias = Annotated[int, "0 <= x <= 1024"]
+Interval: TypeAlias = Annotated[float, "0.1 <= x <= 1e9"]  # seconds
+IntervalOrNever: TypeAlias = Annotated[float, "0 <= x <= 1e9"]  # seconds, 0 = never
+Precision: TypeAlias = Literal["float32", "bfloat16"]
+Device: TypeAlias = Literal["cpu", "cuda", "auto"]
 
 
 class Diverged(RuntimeError):
@@ -13,21 +26,21 @@ class Diverged(RuntimeError):
 class TrainConfig:
     """Optimisers, arithmetic and rhythm of the learner."""
 
-    seed: int = 0  # of networks, draws, games and replay; ours
-    model_lr: float = 2e-4  # Adam's learning rate of the world model; dreamerv2 model_opt.lr
-    actor_lr: float = 4e-5  # of the actor; dreamerv2 actor_opt.lr
-    critic_lr: float = 1e-4  # of the critic; dreamerv2 critic_opt.lr
-    adam_eps: float = 1e-5  # Adam's epsilon; dreamerv2 model_opt.eps
-    grad_clip: float = 100.0  # largest global gradient norm, of each optimiser alone; dreamerv2 model_opt.clip
-    weight_decay: float = 1e-6  # share of every weight lost per update, not times lr; dreamerv2 model_opt.wd
-    nonfinite_limit: int = 100  # updates in a row that may be skipped as not finite before training stops; ours
-    precision: str = "float32"  # float32 | bfloat16 (losses, logits and state stay float32); dreamerv2 float16
+    seed: Seed = 0  # of networks, draws, games and replay; ours
+    model_lr: Rate = 2e-4  # Adam's learning rate of the world model; dreamerv2 model_opt.lr
+    actor_lr: Rate = 4e-5  # of the actor; dreamerv2 actor_opt.lr
+    critic_lr: Rate = 1e-4  # of the critic; dreamerv2 critic_opt.lr
+    adam_eps: Epsilon = 1e-5  # Adam's epsilon; dreamerv2 model_opt.eps
+    grad_clip: Norm = 100.0  # largest global gradient norm, of each optimiser alone; dreamerv2 model_opt.clip
+    weight_decay: Decay = 1e-6  # share of every weight lost per update, not times lr; dreamerv2 model_opt.wd
+    nonfinite_limit: Count = 100  # updates in a row that may be skipped as not finite before training stops; ours
+    precision: Precision = "float32"  # of the networks (losses, logits and state stay float32); dreamerv2 float16
     capture: bool = True  # on a GPU, the whole update as one CUDA graph; ours
-    device: str = "auto"  # cpu | cuda | auto = cuda where there is one; ours
-    threads: int = 0  # CPU threads of the learner, 0 = torch decides; ours
-    publish_every: int = 10  # updates between broadcasts of the weights; ours
-    log_every: float = 10.0  # seconds between lines in metrics.jsonl; ours
-    image_every: float = 300.0  # seconds between pictures in TensorBoard, 0 = none; ours
-    video_every: float = 600.0  # seconds between films in TensorBoard, 0 = none; ours
-    checkpoint_every: float = 300.0  # seconds between checkpoints; ours
-    keep_checkpoints: int = 2  # newest checkpoints kept; ours
+    device: Device = "auto"  # auto = cuda where there is one; ours
+    threads: Threads = 0  # CPU threads of the learner, 0 = torch decides; ours
+    publish_every: Count = 10  # updates between broadcasts of the weights; ours
+    log_every: Interval = 10.0  # seconds between lines in metrics.jsonl; ours
+    image_every: IntervalOrNever = 300.0  # seconds between pictures in TensorBoard, 0 = none; ours
+    video_every: IntervalOrNever = 600.0  # seconds between films in TensorBoard, 0 = none; ours
+    checkpoint_every: IntervalOrNever = 300.0  # seconds between checkpoints, 0 = only at the end; ours
+    keep_checkpoints: Count = 2  # newest checkpoints kept; ours

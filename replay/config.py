@@ -3,6 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated, TypeAlias
+
+from replay.bounds import Rule, first_fault
+
+Count: TypeAlias = Annotated[int, "1 <= x <= 1e9"]
+Capacity: TypeAlias = Annotated[int, "1 <= x <= 1e12"]
+Length: TypeAlias = Annotated[int, "2 <= x <= 1e6"]
+Prefill: TypeAlias = Annotated[int, "0 <= x <= 1e12"]
+Ratio: TypeAlias = Annotated[float, "0.001 <= x <= 1e9"]
+Port: TypeAlias = Annotated[int, "0 <= x <= 65535"]
 
 
 class UserError(ValueError):
@@ -13,15 +23,15 @@ class UserError(ValueError):
 class ReplayConfig:
     """How experience is kept and handed to the learner."""
 
-    capacity: int = 2_000_000  # policy steps kept, oldest out first; dreamerv2 configs.yaml replay.capacity 2e6
-    length: int = 50  # T, steps of a training window; dreamerv2 configs.yaml dataset.length
-    stride: int = 25  # policy steps per stored window: neighbouring windows overlap by length - stride; ours
-    batch: int = 16  # B, windows of a training batch; dreamerv2 configs.yaml dataset.batch
-    prefill: int = 50_000  # policy steps played at random before the first update; dreamerv2 configs.yaml prefill
-    replay_ratio: float = 50.0  # trained steps per played step; dreamerv2: batch 16 * length 50 / train_every 16
+    capacity: Capacity = 2_000_000  # policy steps kept, oldest out first; dreamerv2 configs.yaml replay.capacity 2e6
+    length: Length = 50  # T, steps of a training window; dreamerv2 configs.yaml dataset.length
+    stride: Count = 25  # policy steps per stored window: neighbouring windows overlap by length - stride; ours
+    batch: Count = 16  # B, windows of a training batch; dreamerv2 configs.yaml dataset.batch
+    prefill: Prefill = 50_000  # policy steps played at random before the first update; dreamerv2 configs.yaml prefill
+    replay_ratio: Ratio = 50.0  # trained steps per played step; dreamerv2: batch 16 * length 50 / train_every 16
     # Stale by the updates since: R2D2's "stored state" without its burn-in. Random play stores the zero state.
     stored_state: bool = False  # windows start from the player's state there, not from zeros; R2D2; dreamerv2: zeros
-    port: int = 0  # TCP port of the Reverb server, 0 = any free one; ours
+    port: Port = 0  # TCP port of the Reverb server, 0 = any free one; ours
 
 
 def samples_per_insert(config: ReplayConfig) -> float:
@@ -51,17 +61,21 @@ def error_buffer(config: ReplayConfig) -> float:
 
 
 def check_config(config: ReplayConfig) -> None:
-    """Refuses numbers with which no batch would ever come."""
-    sizes = {"capacity": config.capacity, "length": config.length, "stride": config.stride, "batch": config.batch}
-    for name, value in sizes.items():
-        if value < 1:
-            raise UserError(f"replay.{name} must be at least 1, not {value}")
-    if config.stride > config.length:
-        raise UserError(f"replay.stride ({config.stride}) must not exceed replay.length ({config.length})")
-    if config.replay_ratio <= 0:
-        raise UserError(f"replay.replay_ratio must be positive, not {config.replay_ratio}")
-    if min_windows(config) > max_windows(config):
-        raise UserError(
+    """Raises a UserError for numbers with which no batch would ever come."""
+    if fault := first_fault("replay", config, replay_rules):
+        raise UserError(fault)
+
+
+def replay_rules(config: ReplayConfig) -> list[Rule]:
+    """What must hold of several values together."""
+    return [
+        (
+            config.stride <= config.length,
+            f"replay.stride ({config.stride}) must not exceed replay.length ({config.length})",
+        ),
+        (
+            min_windows(config) <= max_windows(config),
             f"replay.prefill ({config.prefill}) must not exceed replay.capacity ({config.capacity}): "
-            "training would never start"
-        )
+            "training would never start",
+        ),
+    ]

@@ -143,14 +143,14 @@ def fields(path: Path) -> Iterator[tuple[str, str, ast.AnnAssign]]:
 SETTINGS = [(path, *setting) for path in CONFIGS for setting in fields(path)]
 IDS = [f"{class_}.{field}" for _, class_, field, _ in SETTINGS]
 SECTIONS = {"env", "actor", "replay", "model", "behavior", "train", "cluster"}
-HOLDERS = {"config", "_config", "c"} | SECTIONS  # what a configuration is called where it is read
+HOLDERS = {"config", "_config", "_cluster", "c"} | SECTIONS  # what a configuration is called where it is read
 
 
 def reads(tree: ast.AST, *, checks: bool = True) -> set[str]:
-    """Names read as `config.name`; `checks`: in functions called check... too."""
+    """Names read as `config.name`; `checks`: in functions called check... or ...rules... too."""
     found = set()
     for node in ast.iter_child_nodes(tree):
-        if not checks and isinstance(node, ast.FunctionDef) and node.name.startswith("check"):
+        if not checks and isinstance(node, ast.FunctionDef) and re.search(r"^check|rules", node.name):
             continue
         if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load) and last_name(node.value) in HOLDERS:
             found.add(node.attr)
@@ -174,6 +174,7 @@ def everything_read() -> set[str]:
 
 def test_reads_are_seen_and_checks_are_none() -> None:
     text = "def f(config):\n    config.b = other.x\n    return config.env.a\ndef check(c):\n    return c.d\n"
+    text += "def a_rules(config):\n    return config.d\n"
     assert reads(ast.parse(text)) == {"env", "a", "d"}
     assert reads(ast.parse(text), checks=False) == {"env", "a"}
 

@@ -116,7 +116,7 @@ def test_send_and_receive_take_turns(games: ParallelGames) -> None:
     ("config", "words"),
     [
         (EnvConfig(id="ALE/Braekout-v5"), r"^env\.id ALE/Braekout-v5 is unknown: did you mean ALE/Breakout-v5\?$"),
-        (EnvConfig(size=0), "env.size must be at least 1 pixel, not 0"),
+        (EnvConfig(size=0), "env.size must be 1 to 1024, not 0"),
     ],
 )
 def test_a_wrong_request_gets_the_same_plain_line(config: EnvConfig, words: str, capfd: pytest.CaptureFixture) -> None:

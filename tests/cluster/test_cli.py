@@ -54,8 +54,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["--replay.batsh", "3"], "did you mean --replay.batch"),
         (["--cluster.actors", "0"], "cluster.actors must be at least 1"),
         (["--cluster.wait-for", "2"], "cluster.wait_for must be 0 to the 1 actor processes"),
-        (["--cluster.stall-seconds", "1"], "cluster.stall_seconds must be at least 5"),
-        (["--replay.batch", "many"], "invalid literal"),
+        (["--cluster.stall-seconds", "1"], "cluster.stall_seconds must be 5 to 1e9 (a busy process"),
+        (["--replay.batch", "many"], "--replay.batch must be a whole number, 1 to 1e9, not 'many'"),
         (["--preset", "papper"], "paper, fast, cpu, seed"),
         (["--env.id", "ALE/Breakuot-v5"], "ALE/Breakout-v5"),
         (["--env.id", "CartPole-v1"], "not a picture"),
@@ -63,21 +63,21 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["--env.id", "BreakoutDeterministic-v4", "--env.sticky", "0.25"], "take --env.id ALE/Breakout-v5"),
         (["--env.size", "42"], "env.size 42 cannot be halved"),
         (["--model.cnn", "valid"], "env.size must be 64 for model.cnn valid, not 40"),
-        (["--env.perturb", "fog"], "none, background, brightness, noop"),
+        (["--env.perturb", "fog"], "none, background, brightness or noop, not 'fog'"),
         (["--env.crop", "200", "200", "0", "0"], "leaves nothing"),
         (["--replay.capacity", "2000000000"], "lower --replay.capacity to"),
         (["--replay.prefill", "30000"], "must not exceed replay.capacity"),
         (["--replay.stride", "6"], "at most half of replay.length"),
         (["--replay.stored-state", "--model.classes", "256"], "model.classes must be at most 255"),
         (["--actor.workers", "3"], "actor.workers must be 0 to actor.games (2), not 3"),
-        (["--actor.epsilon", "1.5"], "actor.epsilon is a share, 0 to 1, not 1.5"),
-        (["--replay.replay-ratio", "0"], "must be positive"),
+        (["--actor.epsilon", "1.5"], "actor.epsilon must be 0 to 1, not 1.5"),
+        (["--replay.replay-ratio", "0"], "replay.replay_ratio must be 0.001 to 1e9, not 0.0"),
         (["--train.precision", "float16"], "float32 or bfloat16"),
-        (["--train.model-lr", "0"], "must be positive"),
+        (["--train.model-lr", "0"], "train.model_lr must be 1e-12 to 1e30, not 0.0"),
         (["--model.reward-squash", "log"], "tanh, clip or none, not 'log'"),
         (["--behavior.name", "cem"], "actor_critic or ppo"),
         (["--behavior.name", "ppo", "--behavior.rho", "0.5"], "behavior.rho must be 1 for ppo"),
-        (["--behavior.ppo-clip", "1"], "behavior.ppo_clip must be between 0 and 1, not 1.0"),
+        (["--behavior.ppo-clip", "1"], "behavior.ppo_clip must be above 0 and below 1, not 1.0"),
         (["--runtime", "slurm"], "--runtime"),
         (["--resume"], "needs --run-dir"),
         (["--minutes"], "--minutes"),
@@ -141,7 +141,7 @@ def test_commands_that_need_a_trained_run(capsys: pytest.CaptureFixture[str], ru
     assert "no run" in refused(capsys, "record", str(tmp_path), "--out", gif)
     assert ".gif or .mp4" in refused(capsys, "record", str(run), "--out", str(tmp_path / "x.avi"))
     assert "there is no checkpoint" in refused(capsys, "evaluate", str(run), "--checkpoint", str(tmp_path / "no.pt"))
-    assert "at least 1" in refused(capsys, "evaluate", str(run), "--episodes", "0")
+    assert "--episodes must be 1 to 1e6" in refused(capsys, "evaluate", str(run), "--episodes", "0")
     assert "noop" in refused(capsys, "evaluate", str(run), "--perturb", "fog")
     assert "there is no command" in refused(capsys, "trian")
 
