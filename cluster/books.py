@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from cluster.messages import ActorMessage
-from learner.checkpoint import write_atomically
+from replay.atomic import write_text
 
 log = logging.getLogger("books")
 
@@ -62,7 +62,7 @@ class Books:
         ]
         text = json.dumps([*self._earlier, *own], indent=0) + "\n"
         try:
-            write_atomically(self._path, lambda file: file.write(text.encode()))
+            write_text(self._path, text)
         except OSError as error:  # the next one has these sums, too
             log.error("cannot write %s (%s); training goes on", self._path.name, error.strerror)
 

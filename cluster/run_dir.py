@@ -24,6 +24,7 @@ from cluster.config import Config, changes, from_json, to_json
 from dreamer.agent import Agent
 from learner import checkpoint
 from learner.checkpoint import Checkpoint
+from replay.atomic import write_text
 from replay.config import UserError
 from replay.experience import EnvSpec
 
@@ -56,7 +57,7 @@ def create(path: Path | None, config: Config) -> Run:
         path.mkdir(parents=True, exist_ok=True)
         (path / "videos").mkdir(exist_ok=True)
         run = Run(path.resolve(), uuid.uuid4().hex[:12])
-        checkpoint.write_atomically(path / "run_id", lambda file: file.write(run.id.encode()))
+        write_text(path / "run_id", run.id)
         write_config(run, config)
     except OSError as error:
         raise UserError(f"cannot write to {path} ({error.strerror}): choose another --run-dir") from error
@@ -65,7 +66,7 @@ def create(path: Path | None, config: Config) -> Run:
 
 def write_config(run: Run, config: Config) -> None:
     text = json.dumps(to_json(config), indent=2) + "\n"
-    checkpoint.write_atomically(run.path / "config.json", lambda file: file.write(text.encode()))
+    write_text(run.path / "config.json", text)
 
 
 def open_run(path: Path) -> tuple[Run, Config]:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import psutil
 
-from learner.checkpoint import write_atomically
+from replay.atomic import write_text
 
 log = logging.getLogger("run")
 FILE = "state.json"
@@ -68,6 +68,6 @@ def alive(state: State) -> bool | None:
 def _write(run: Path, state: State) -> None:
     text = json.dumps(state._asdict(), indent=2) + "\n"
     try:
-        write_atomically(run / FILE, lambda file: file.write(text.encode()))
+        write_text(run / FILE, text)
     except OSError as error:  # a full disk: training goes on without it
         log.warning("cannot write %s (%s)", run / FILE, error.strerror)

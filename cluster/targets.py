@@ -17,7 +17,7 @@ from typing import Any
 
 from cluster.messages import Target
 from cluster.metrics.http import Page
-from learner.checkpoint import write_atomically
+from replay.atomic import write_text
 
 log = logging.getLogger("targets")
 PATIENCE = 3.0  # seconds in which a living process answers, busy as it may be
@@ -80,7 +80,7 @@ class Targets:
         text = json.dumps(self.discovery(), indent=2) + "\n"
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(self._path, lambda file: file.write(text.encode()))
+            write_text(self._path, text)
         except OSError as error:  # a full disk is no reason to stop; /sd says the same
             log.warning("cannot write %s (%s)", self._path, error.strerror)
 

@@ -16,6 +16,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from replay.atomic import make_folder, sweep, write_text
+
 log = logging.getLogger("replay")
 ATTEMPTS = 2  # a process may also die of something else while it loads
 
@@ -27,10 +29,10 @@ def prepare(folder: Path, settings: dict[str, Any]) -> None:
         aside = _free_name(folder.with_name(folder.name + ".other-settings"))
         folder.rename(aside)
         log.warning("the replay's settings have changed: its checkpoints are now in %s; starting empty", aside)
-    (folder / "newest").mkdir(parents=True, exist_ok=True)
-    partial = note.with_suffix(".partial")
-    partial.write_text(json.dumps(settings, indent=1), encoding="utf-8")
-    partial.replace(note)
+    make_folder(folder / "newest")
+    sweep(folder)
+    shutil.rmtree(folder / "previous.partial", ignore_errors=True)  # of a server that was killed while it saved
+    write_text(note, json.dumps(settings, indent=1))
 
 
 def newest(folder: Path) -> Path | None:

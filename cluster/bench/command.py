@@ -25,7 +25,7 @@ from cluster.bench.training import bench_training
 from cluster.options import BenchOptions, parse
 from cluster.presets import preset
 from cluster.run_dir import choose_device, env_spec
-from learner.checkpoint import write_atomically
+from replay.atomic import write_text
 from replay.config import UserError
 
 Result = dict[str, Any]
@@ -157,7 +157,7 @@ def keep(result: Result, folder: Path) -> Path:
     text = json.dumps(result, indent=2) + "\n"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, lambda file: file.write(text.encode()))
+        write_text(path, text)
     except OSError as error:
         raise UserError(f"cannot write {path} ({error.strerror}): choose another --out") from error
     return path
