@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-import logging
 import sys
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from rich.console import Console
@@ -19,6 +17,9 @@ from cluster import doctor as checks
 from cluster import ray_environment, run_dir, run_state
 from cluster.bench.ceilings import slow_bfloat16
 from cluster.config import SECTIONS, Config, check, to_json, train_every
+from cluster.json_text import print_json
+from cluster.log_file import LogFile, one_line, recording
+from cluster.metrics.http import check_port
 from cluster.options import (
     DoctorOptions,
     PresetOptions,
@@ -27,22 +28,56 @@ from cluster.options import (
     value_of,
 )
 from cluster.presets import cpu, fast, preset
+from cluster.run_dir import Run
+from cluster.run_lock import Keeper, RunLock
 from cluster.run_log import RunLog
 from cluster.signals import Stop
 from cluster.training import Job, Limits
 from learner import checkpoint
+from replay.atomic import sweep
 from replay.config import UserError
 from replay.experience import EnvSpec
+from replay.ports import free_port
 from replay.schema import check_memory
 
 # --- train ---
 
 
+class Asked(NamedTuple):
+    """A request to train, understood and found possible as far as that can be seen without touching anything."""
+
+    options: TrainOptions
+    config: Config
+    spec: EnvSpec
+    device: torch.device
+    memory: str  # what the replay will take, in words
+    before: run_state.State | None  # on resume: who trained here last
+    runtime: str
+    trainer: Any  # the runtime's module
+
+
 def train(arguments: list[str]) -> int:
-    """Trains; 0 at a limit, 130 or 143 after a signal, everything saved."""
+    """Trains; 0 at a limit, 130 or 143 after a signal, everything saved; 1 if the last updates could not be saved."""
+    lock = RunLock()
+    with recording(arguments) as log_file:
+        try:
+            return run_it(understand(arguments), Stop(), lock, log_file)
+        except BaseException as error:
+            log_file.ended_by(error)
+            raise
+        finally:
+            lock.close()
+
+
+def understand(arguments: list[str]) -> Asked:
+    """Everything that can be refused before anything is made or changed. Raises UserError."""
     options = parse(TrainOptions, arguments, command="train", default=TrainOptions(config=base_config(arguments)))
+    if options.resume and options.run_dir is None:
+        raise UserError("--resume needs --run-dir: which run is to go on?")
     config = with_shorthands(options, arguments)
     check(config)
+    if not options.resume:
+        run_dir.check_free(options.run_dir)
     spec = run_dir.env_spec(config)
     device = run_dir.choose_device(config.train.device)
     before = run_state.read(options.run_dir) if options.resume and options.run_dir else None
@@ -50,25 +85,106 @@ def train(arguments: list[str]) -> int:
     on_gpu = name == "inline" and device.type == "cuda"  # where the replay lives
     memory = check_memory(config.replay, spec, torch.cuda.mem_get_info(device)[0] if on_gpu else None)
     trainer = runtime(name, config)
-    stop = Stop()
-    run, found = open_or_create(options, config, spec)
-    log_to_file(run.path / "log.txt")
-    console = Console(stderr=True)
-    progress = {"policy_step": found.policy_step, "update": found.update} if found else {}
-    job = Job(config, run, Limits(options.steps, options.updates, options.minutes), found)
-    with trainer.ready(job) as job:
-        run_log = RunLog(job.config, run, console, runtime=name, **progress)
-        for line in greeting(job, name, device, memory, run_log):
-            run_log.say(line)
-        if before and before.runtime != name:
-            run_log.say(f"so far the run had --runtime {before.runtime}: the replay of that is not read here")
-        why = ""
-        try:
-            why = trainer.train(job, run_log, stop)
-        finally:
-            run_log.close(why)
-    run_log.say(f"ended: {why}; update {run_log.update:,}, policy step {run_log.policy_step:,}; saved in {run.path}")
-    return stop.exit_code
+    if name != "inline":
+        free_port(config.replay.port)
+    return Asked(options, config, spec, device, memory, before, name, trainer)
+
+
+def run_it(asked: Asked, stop: Stop, lock: RunLock, log_file: LogFile) -> int:
+    """Trains as asked, in a new run directory or one that is gone on with; returns the exit code.
+
+    A new directory is made last of all, when nothing is left that could be refused; one in which nothing has happened
+    when a request turns out to be wrong is removed again.
+    """
+    options, config = asked.options, asked.config
+    run, found, old = Run(run_dir.RUNS, run_dir.new_id()), None, config
+    if options.run_dir and options.resume:
+        run, found, old = go_on(options.run_dir, asked, lock)
+        open_file(log_file, run)
+    limits = Limits(options.steps, options.updates, options.minutes)
+    run_log: RunLog | None = None
+    try:
+        with asked.trainer.ready(Job(config, run, limits, found)) as job:
+            check_port(job.config.cluster.host, job.config.cluster.metrics_port)
+            if options.resume:
+                run_dir.change_config(run, old, config)
+            else:
+                run = run_dir.create(options.run_dir, config, id=run.id, take=lock.take)
+                open_file(log_file, run)
+            job = job._replace(run=run)
+            run_log = open_log(asked, job, lock)
+            why = train_with(asked, job, run_log, stop)
+    except UserError:
+        if not options.resume and run.path != run_dir.RUNS and not (run_log and run_log.policy_step):
+            lock.close()
+            run_dir.forget(run)
+        raise
+    return say_end(run, run_log, why, stop)
+
+
+def go_on(folder: Path, asked: Asked, lock: RunLock) -> tuple[Run, checkpoint.Checkpoint | None, Config]:
+    """An existing run, the checkpoint to go on from, and its configuration until now; what does not fit is refused."""
+    run, _ = run_dir.open_run(folder)
+    lock.take(run.path)
+    for part in (run.path, run.checkpoints, run.path / "prometheus"):
+        sweep(part)
+    found = checkpoint.load_newest(run.checkpoints, set_aside=True)
+    if found:
+        checkpoint.restore(found, run_dir.make_agent(asked.config, asked.spec))
+    return run, found, run_dir.open_run(folder)[1]
+
+
+def open_file(log_file: LogFile, run: Run) -> None:
+    """Raises UserError where log.txt cannot be written."""
+    try:
+        log_file.open(run.path / "log.txt")
+    except OSError as error:
+        raise cannot_write(error, run) from error
+
+
+def cannot_write(error: OSError, run: Run) -> UserError:
+    where = error.filename or run.path
+    return UserError(f"cannot write to {where} ({error.strerror}): mend its permissions or free space")
+
+
+def open_log(asked: Asked, job: Job, lock: RunLock) -> RunLog:
+    """The run's records, greeted with what is about to happen. Raises UserError where they cannot be written."""
+    progress = {"policy_step": job.resume.policy_step, "update": job.resume.update} if job.resume else {}
+    console, keeper = Console(stderr=True), Keeper(job.run, lock)
+    try:
+        run_log = RunLog(job.config, job.run, console, runtime=asked.runtime, keeper=keeper, **progress)
+    except OSError as error:
+        raise cannot_write(error, job.run) from error
+    for line in greeting(job, asked.runtime, asked.device, asked.memory, run_log):
+        run_log.say(line)
+    if asked.before and asked.before.runtime != asked.runtime:
+        run_log.say(f"so far the run had --runtime {asked.before.runtime}: the replay of that is not read here")
+    return run_log
+
+
+def train_with(asked: Asked, job: Job, run_log: RunLog, stop: Stop) -> str:
+    """Trains; returns why it ended. However it ends, the records say so."""
+    try:
+        why: str = asked.trainer.train(job, run_log, stop)
+    except BaseException as error:
+        run_log.close(error=one_line(error))
+        raise
+    run_log.close(why)
+    return why
+
+
+def say_end(run: Run, run_log: RunLog, why: str, stop: Stop) -> int:
+    """The last line: why, how far, and what is saved; returns the exit code."""
+    saved = checkpoint.list_checkpoints(run.checkpoints) if run_dir.is_ours(run) else []
+    newest = f"{saved[0].stem} saved in {run.path}" if saved else f"there is no checkpoint in {run.path}"
+    behind = (checkpoint.update_of(saved[0]) if saved else 0) < run_log.update
+    lost = run_log.unsaved or ("the learner did not save at the end" if behind else "")
+    run_log.say(
+        f"ended: {why}; update {run_log.update:,}, policy step {run_log.policy_step:,}; "
+        + (f"the end of it could NOT be saved ({lost}); " if lost else "")
+        + newest
+    )
+    return 1 if lost else stop.exit_code
 
 
 def base_config(arguments: list[str]) -> Config:
@@ -98,22 +214,6 @@ def with_shorthands(options: TrainOptions, arguments: list[str]) -> Config:
         if value_of(option, arguments) is not None and asked != meant:
             raise UserError(f"{config.env.id} means {option} {meant:g}: for {asked:g} take --env.id {env.id}")
     return replace(config, env=env)
-
-
-def open_or_create(
-    options: TrainOptions, config: Config, spec: EnvSpec
-) -> tuple[run_dir.Run, checkpoint.Checkpoint | None]:
-    """The run directory, and on resume the checkpoint to go on from; a config that does not fit it changes nothing."""
-    if not options.resume:
-        return run_dir.create(options.run_dir, config), None
-    if options.run_dir is None:
-        raise UserError("--resume needs --run-dir: which run is to go on?")
-    run, old = run_dir.open_run(options.run_dir)
-    found = checkpoint.load_newest(run.checkpoints)
-    if found:
-        checkpoint.restore(found, run_dir.make_agent(config, spec))
-    run_dir.change_config(run, old, config)
-    return run, found
 
 
 def runtime(name: str, config: Config) -> Any:
@@ -159,15 +259,6 @@ def greeting(job: Job, name: str, device: torch.device, memory: str, run_log: Ru
     return lines
 
 
-def log_to_file(path: Path) -> None:
-    """Everything that is said to the person who watches is also kept."""
-    logging.getLogger("run").setLevel(logging.INFO)
-    logging.raiseExceptions = False  # what cannot be written to a full disk is not worth a traceback on the screen
-    handler = logging.FileHandler(path)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    logging.getLogger().addHandler(handler)
-
-
 # --- config, params, doctor ---
 
 
@@ -176,7 +267,7 @@ def config(arguments: list[str]) -> int:
     options = parse(PresetOptions, arguments, command="config")
     chosen = preset(options.preset)
     if options.json:
-        print(json.dumps(to_json(chosen)))
+        print_json(to_json(chosen))
         return 0
     for section, values in to_json(chosen).items():
         notes = field_comments(SECTIONS[section])
@@ -200,7 +291,7 @@ def params(arguments: list[str]) -> int:
     options = parse(PresetOptions, arguments, command="params")
     counts = parameter_counts(preset(options.preset))
     if options.json:
-        print(json.dumps(counts))
+        print_json(counts)
         return 0
     for name, count in counts.items():
         print(f"{name:12} {count:>12,}")
@@ -230,7 +321,7 @@ def doctor(arguments: list[str]) -> int:
     options = parse(DoctorOptions, arguments, command="doctor")
     found = checks.run_all()
     if options.json:
-        print(json.dumps([check._asdict() for check in found]))
+        print_json([check._asdict() for check in found])
     else:
         for line in found:
             print(f"{'ok  ' if line.ok else 'BAD '} {line.name:10} {line.found}{'' if line.ok else ': ' + line.mend}")

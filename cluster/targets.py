@@ -7,7 +7,6 @@ driver no longer expects it: a target that vanished could not be missed.
 from __future__ import annotations
 
 import http.client
-import json
 import logging
 import threading
 from collections.abc import Iterable
@@ -15,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from cluster.json_text import json_text
 from cluster.messages import Target
 from cluster.metrics.http import Page
 from replay.atomic import write_text
@@ -39,7 +39,7 @@ class Targets:
             if self._listed.get(target.instance) == target:
                 return
             self._listed[target.instance] = target
-        self._write()
+        self.write()
 
     def expect(self, instances: Iterable[str]) -> None:
         """Who should be running from now on; the others are retired."""
@@ -48,13 +48,13 @@ class Targets:
             kept = {name: t for name, t in self._listed.items() if name in self._expected or t.role in PERMANENT}
             changed, self._listed = kept != self._listed, kept
         if changed:
-            self._write()
+            self.write()
 
     def close(self) -> None:
         """The run has ended in order: nobody is to be missed."""
         with self._lock:
             self._expected, self._listed = set(), {}
-        self._write()
+        self.write()
 
     def discovery(self) -> list[dict[str, Any]]:
         """What Prometheus reads, from /sd (http_sd) or from the file (file_sd)."""
@@ -76,8 +76,9 @@ class Targets:
         unheard = [f"{name} (has not said where it is)" for name in expected - set(listed)]
         return sorted(f"{name} (does not answer)" for name in silent) + sorted(unheard)
 
-    def _write(self) -> None:
-        text = json.dumps(self.discovery(), indent=2) + "\n"
+    def write(self) -> None:
+        """The file, as Prometheus reads it."""
+        text = json_text(self.discovery(), indent=2) + "\n"
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             write_text(self._path, text)
@@ -87,7 +88,7 @@ class Targets:
     # --- Pages ---
 
     def discovery_page(self) -> Page:
-        return Page(json.dumps(self.discovery()).encode(), "application/json")
+        return Page(json_text(self.discovery()).encode(), "application/json")
 
     def health_page(self) -> Page:
         if missing := self.missing():
