@@ -112,7 +112,7 @@ def run_it(asked: Asked, stop: Stop, lock: RunLock, log_file: LogFile) -> int:
                 run = run_dir.create(options.run_dir, config, id=run.id, take=lock.take)
                 open_file(log_file, run)
             job = job._replace(run=run)
-            run_log = open_log(asked, job, lock)
+            run_log = open_log(asked, job, lock, log_file)
             why = train_with(asked, job, run_log, stop)
     except UserError:
         if not options.resume and run.path != run_dir.RUNS and not (run_log and run_log.policy_step):
@@ -147,10 +147,10 @@ def cannot_write(error: OSError, run: Run) -> UserError:
     return UserError(f"cannot write to {where} ({error.strerror}): mend its permissions or free space")
 
 
-def open_log(asked: Asked, job: Job, lock: RunLock) -> RunLog:
+def open_log(asked: Asked, job: Job, lock: RunLock, log_file: LogFile) -> RunLog:
     """The run's records, greeted with what is about to happen. Raises UserError where they cannot be written."""
     progress = {"policy_step": job.resume.policy_step, "update": job.resume.update} if job.resume else {}
-    console, keeper = Console(stderr=True), Keeper(job.run, lock)
+    console, keeper = Console(stderr=True), Keeper(job.run, lock, log_file)
     try:
         run_log = RunLog(job.config, job.run, console, runtime=asked.runtime, keeper=keeper, **progress)
     except OSError as error:

@@ -24,7 +24,7 @@ FLUSH_SECONDS = 10.0  # that a point of a curve may stay in memory
 
 
 class Appended:
-    """A file that grows by whole lines. Where its folder is made anew it is begun anew, too."""
+    """A file that grows by whole lines."""
 
     def __init__(self, path: Path) -> None:
         """Raises OSError."""
@@ -36,7 +36,6 @@ class Appended:
         """Appends it, whole or not at all; what is written survives the death of this process."""
         data = text.encode(errors="replace")
         try:
-            self._follow()
             size = os.fstat(self._file).st_size
             try:
                 if os.write(self._file, data) < len(data):
@@ -52,17 +51,13 @@ class Appended:
     def close(self) -> None:
         os.close(self._file)
 
-    def _follow(self) -> None:
-        """Opens the file anew where it was deleted or moved; not while its folder is gone: see cluster/run_lock.py."""
-        here = os.fstat(self._file)
+    def reopen(self) -> None:
+        """Begins the file anew where it has gone: its folder was deleted, and made anew."""
         try:
-            there = self._path.stat()
-            if (there.st_dev, there.st_ino) == (here.st_dev, here.st_ino):
-                return
-        except FileNotFoundError:
-            if not self._path.parent.is_dir():
-                return
-        new = _open(self._path)
+            new = _open(self._path)
+        except OSError as error:
+            self._trouble.failed(error)
+            return
         os.close(self._file)
         self._file = new
 
@@ -87,6 +82,10 @@ class Lines:
             log.warning("not finite, so null in %s: %s", self._name, ", ".join(new))
         self._said = names
         self._file.write(json_text(row) + "\n")
+
+    def reopen(self) -> None:
+        """In a folder that was made anew."""
+        self._file.reopen()
 
     def close(self) -> None:
         self._file.close()

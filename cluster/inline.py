@@ -92,13 +92,14 @@ class InlineRun:
         why = ""
         try:
             while not why:
-                self._play(ticks)
-                why = self._learn(stop) or self._why_end(stop)
+                why = self._learn(stop) or self._why_end(stop)  # first: a resumed run goes on where it was left
                 if look.due() or why:
                     self._report()
                     self.tally.check(self.config.train.nonfinite_limit, self.job.run.checkpoints)
                 if save.due(trained=self.tally.update > began):
                     self.save()
+                if not why:
+                    self._play(ticks)
         except BaseException as error:  # also when a process of the games has died
             self._save_after(error)
             raise

@@ -33,6 +33,11 @@ class LogFile(logging.Handler):
         for record in waiting:
             self.emit(record)
 
+    def reopen(self) -> None:
+        """In a run directory that was made anew."""
+        if self._file is not None:
+            self._file.reopen()
+
     def emit(self, record: logging.LogRecord) -> None:
         if self._file is None:
             self._waiting.append(record)

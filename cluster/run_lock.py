@@ -16,6 +16,7 @@ from pathlib import Path
 
 from cluster.errors import RunDirLost
 from cluster.json_text import json_text
+from cluster.log_file import LogFile
 from cluster.run_dir import LOCK, Run, make_whole
 from cluster.trouble import Trouble
 from replay.config import UserError
@@ -84,8 +85,8 @@ class RunLock:
 class Keeper:
     """Sees to it that what a run saves can be used: a directory that is gone is made anew, with its own identity."""
 
-    def __init__(self, run: Run, lock: RunLock) -> None:
-        self._run, self._lock = run, lock
+    def __init__(self, run: Run, lock: RunLock, log_file: LogFile) -> None:
+        self._run, self._lock, self._log_file = run, lock, log_file
         self._config = (run.path / "config.json").read_text()
         self._trouble = Trouble("cannot make the run directory anew", "the run directory is there again", log)
 
@@ -106,6 +107,7 @@ class Keeper:
             self._trouble.failed(error, "nothing can be saved until then")
             return ""
         self._trouble.over()
+        self._log_file.reopen()
         was = f"was moved to {moved}" if moved else "was deleted"
         return f"{self._run.path} {was} under its run: it is made anew, and what is saved from now on is there"
 

@@ -114,6 +114,8 @@ class RunLog:
         """Makes a run directory that was deleted or moved anew, and says so. Raises RunDirLost."""
         if self._keeper and (news := self._keeper.look()):
             self.say(news)
+            self._metrics_file.reopen()
+            self._episodes_file.reopen()
             self._board.begin_anew()
             run_state.write(self._run.path, self._state)
             self._view.write()

@@ -107,6 +107,25 @@ def test_the_score_is_that_of_the_last_hundred_games(log: RunLog, tmp_path: Path
     assert {"time", "actor", "policy_step", "score", "length", "policy_version"} <= set(episodes[0])
 
 
+def test_a_game_whose_score_is_no_number_spoils_neither_mean_nor_file(
+    log: RunLog, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    log.handle(actor(10, scores=(4.0, float("nan"), float("inf"))))
+    log.close()
+    assert log.score() == 4.0
+    assert [row["score"] for row in rows(tmp_path / "run" / "episodes.jsonl")] == [4.0, None, None]
+    (said,) = [record.getMessage() for record in caplog.records if "ended with score" in record.getMessage()]
+    assert "a game of ALE/Breakout-v5 ended with score nan (actor 0, game 0, 100 policy steps)" in said
+
+
+def test_the_records_know_whether_the_learner_could_save(log: RunLog) -> None:
+    assert log.unsaved == ""
+    log.handle(learner(5, 5)._replace(unsaved="No space left on device"))
+    assert log.unsaved == "No space left on device"
+    log.handle(learner(6, 1))
+    assert log.unsaved == ""
+
+
 def test_processes_that_should_run_are_counted_by_role(log: RunLog) -> None:
     log.expect(["learner", "actor-0", "actor-1"])
     log.expect(["learner", "actor-0", "actor-1", "actor-10"])
