@@ -89,6 +89,7 @@ def export(arguments: list[str]) -> int:
             if (options.run / name).exists():
                 shutil.copy(options.run / name, copy.path / name)
     except OSError as error:
+        run_dir.forget(copy)
         raise UserError(f"cannot write to {options.out} ({error.strerror}): choose another --out") from error
     print(f"{copy.path}: update {loaded.checkpoint.update:,}, {path.stat().st_size / 1e6:.1f} MB", file=sys.stderr)
     return 0

@@ -282,7 +282,9 @@ class LearnerRole:
             replay = ray.get_actor(REPLAY)
             ray.get(replay.checkpoint.remote(), timeout=120)
         except (ray.exceptions.RayError, ValueError, TimeoutError) as error:
-            log.warning("the replay could not be saved now (%s)", type(error).__name__)
+            self.tally.saving_replay.failed(type(error).__name__)
+        else:
+            self.tally.saving_replay.over()
         try:
             path = checkpoint.save(
                 self.place.run.checkpoints,

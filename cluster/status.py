@@ -221,7 +221,7 @@ def lines_of(report: Report) -> list[str]:
         "state": state_in_words(report),
         "progress": f"policy step {report['policy_step']:,} (frame {report['frame']:,}), update {report['update']:,}",
         "speed": "-"
-        if speed is None
+        if speed is None or report["policy_steps_per_second"] is None
         else f"{speed:.1f} updates/s, {report['policy_steps_per_second']:.0f} policy steps/s (last 10 minutes)",
         "score": score_in_words(report["score"]),
         "replay": ("ratio -" if ratio is None else f"ratio {ratio:.2f} of {wanted:g}")

@@ -17,6 +17,7 @@ from typing import Any
 from cluster.json_text import json_text
 from cluster.messages import Target
 from cluster.metrics.http import Page
+from cluster.trouble import cannot_write
 from replay.atomic import write_text
 
 log = logging.getLogger("targets")
@@ -29,6 +30,7 @@ class Targets:
 
     def __init__(self, run_id: str, path: Path) -> None:
         self._run_id, self._path = run_id, path
+        self._trouble = cannot_write("prometheus/targets.json", log)
         self._lock = threading.Lock()
         self._listed: dict[str, Target] = {}  # by instance
         self._expected: set[str] = set()
@@ -83,7 +85,9 @@ class Targets:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             write_text(self._path, text)
         except OSError as error:  # a full disk is no reason to stop; /sd says the same
-            log.warning("cannot write %s (%s)", self._path, error.strerror)
+            self._trouble.failed(error)
+        else:
+            self._trouble.over()
 
     # --- Pages ---
 

@@ -68,6 +68,7 @@ class Tally:
         self.update = update
         self.feed, self._clock = LearnerFeed(meter), clock
         self.saving = Trouble("no checkpoint now", "checkpoints can be saved again", log)
+        self.saving_replay = Trouble("the replay could not be saved now", "the replay can be saved again", log)
         self.nonfinite_in_a_row = 0  # updates, as messages saw them; while there are any, nothing is worth saving
         self._reset()
 
@@ -108,7 +109,7 @@ class Tally:
             replay,
             look.images if look else {},
             look.sight if look else {},
-            self.saving.why,
+            self.saving.why or self.saving_replay.why,
         )
         self.feed.message(message, self._clock.take())
         self._reset()

@@ -31,7 +31,7 @@ def prepare(folder: Path, settings: dict[str, Any]) -> None:
         log.warning("the replay's settings have changed: its checkpoints are now in %s; starting empty", aside)
     make_folder(folder / "newest")
     sweep(folder)
-    shutil.rmtree(folder / "previous.partial", ignore_errors=True)  # of a server that was killed while it saved
+    remove_halves(folder)
     write_text(note, json.dumps(settings, indent=1))
 
 
@@ -84,6 +84,14 @@ def keep_newest(folder: Path) -> None:
     shutil.copytree(path, partial / path.name, copy_function=_link)
     shutil.rmtree(folder / "previous", ignore_errors=True)
     partial.rename(folder / "previous")
+
+
+def remove_halves(folder: Path) -> None:
+    """To be called after a save that failed, and before a server starts: what was not completed fills the disk."""
+    shutil.rmtree(folder / "previous.partial", ignore_errors=True)
+    for path in (folder / "newest").iterdir():
+        if path.is_dir() and not (path / "DONE").exists():
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _link(source: str, target: str) -> None:

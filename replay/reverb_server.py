@@ -44,8 +44,12 @@ class ReverbServer:
         """Saves the table; the newest two checkpoints are kept. Inserts pause for some 25 ms."""
         if not self._folder.exists():  # deleted under the run: without its note a checkpoint would not be read back
             checkpoints.prepare(self._folder, self._settings)
-        checkpoints.keep_newest(self._folder)
-        self._server.localhost_client().checkpoint()
+        try:
+            checkpoints.keep_newest(self._folder)
+            self._server.localhost_client().checkpoint()
+        except BaseException:  # reverb's errors are of many kinds
+            checkpoints.remove_halves(self._folder)
+            raise
 
     def stats(self) -> ReplayStats:
         """Counts, as of now."""

@@ -24,9 +24,10 @@ from replay import memory_file
 from tests.cluster.tiny import train_options
 
 INLINE = ("--runtime", "inline", "--cluster.metrics-port", "-1")
+CATCH = ("--env.id", "Toy/Catch-v0", "--env.import-module", "tests.catch_game", "--env.frame-skip", "1")
+CATCH += ("--env.size", "16", "--env.crop", "0", "0", "0", "0")
+CATCH += ("--env.no-binary", "--env.no-life-loss", "--env.no-auto-fire")
 # One window is worth 16 updates: a run that ends after 5 still owes some, which need no game step.
-CATCH = ("--env.id", "Toy/Catch-v0", "--env.import-module", "tests.catch_game", "--env.frame-skip", "1", "--env.size", "16")
-CATCH += ("--env.crop", "0", "0", "0", "0", "--env.no-binary", "--env.no-life-loss", "--env.no-auto-fire")
 GREEDY = ("--replay.replay-ratio", "128")
 
 

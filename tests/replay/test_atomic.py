@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from replay import checkpoints
 from replay.atomic import make_folder, sweep, write_atomically, write_text
 
 
@@ -68,3 +69,15 @@ def test_what_a_killed_writer_left_is_swept_and_nothing_else(tmp_path: Path) -> 
     sweep(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == kept
     sweep(tmp_path / "not there")
+
+
+def test_a_servers_checkpoint_that_was_not_completed_is_gone_before_the_next_start(tmp_path: Path) -> None:
+    for name in ("newest/1", "newest/2", "previous/0", "previous.partial/1"):
+        (tmp_path / "t" / name).mkdir(parents=True)
+        (tmp_path / "t" / name / "chunks").write_bytes(b"some")
+    for name in ("newest/1", "previous/0"):
+        (tmp_path / "t" / name / "DONE").touch()
+    write_text(tmp_path / "t" / "settings.json", '{"a": 1}')
+    checkpoints.prepare(tmp_path / "t", {"a": 1})
+    assert sorted(path.name for path in (tmp_path / "t").iterdir()) == ["newest", "previous", "settings.json"]
+    assert [path.name for path in (tmp_path / "t" / "newest").iterdir()] == ["1"]
