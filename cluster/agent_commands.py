@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
 import time
@@ -16,6 +15,7 @@ from actors.env import resolve
 from cluster import run_dir, video
 from cluster.evaluate import evaluate as play_agent
 from cluster.evaluate import play_random, summary
+from cluster.json_text import print_json
 from cluster.options import EvaluateOptions, ExportOptions, RecordOptions, parse
 from cluster.world_report import world_report
 from learner import checkpoint
@@ -54,7 +54,7 @@ def evaluate(arguments: list[str]) -> int:
         env=env,
     )
     if options.json:
-        print(json.dumps(result))
+        print_json(result)
         return 0
     print(f"{found.path.name} (policy step {found.policy_step:,}), {options.episodes} games of {env.id}")
     print(f"  perturb {env.perturb}, sticky {env.sticky:g}")
@@ -68,7 +68,7 @@ def judge_world_model(loaded: run_dir.Loaded, env: EnvConfig, options: EvaluateO
     windows = WINDOWS_PER_EPISODE * options.episodes
     found = world_report(loaded.agent, env, windows=windows, seed=options.seed)
     if options.json:
-        print(json.dumps({"checkpoint": {"update": loaded.checkpoint.update}, "windows": windows, **found}))
+        print_json({"checkpoint": {"update": loaded.checkpoint.update}, "windows": windows, **found})
         return 0
     print(f"{loaded.checkpoint.path.name}, {windows} windows of {env.id}, perturb {env.perturb}")
     for name, value in found.items():
@@ -87,6 +87,7 @@ def export(arguments: list[str]) -> int:
             if (options.run / name).exists():
                 shutil.copy(options.run / name, copy.path / name)
     except OSError as error:
+        run_dir.forget(copy)
         raise UserError(f"cannot write to {options.out} ({error.strerror}): choose another --out") from error
     print(f"{copy.path}: update {loaded.checkpoint.update:,}, {path.stat().st_size / 1e6:.1f} MB", file=sys.stderr)
     return 0

@@ -14,8 +14,10 @@ import logging
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from cluster.json_text import json_text
 from cluster.messages import ActorMessage
-from learner.checkpoint import write_atomically
+from cluster.trouble import cannot_write
+from replay.atomic import write_text
 
 log = logging.getLogger("books")
 
@@ -35,6 +37,7 @@ class Books:
         self._path = path
         self._accounts: dict[tuple[int, int], Account] = {}
         self._earlier = read(path)
+        self._trouble = cannot_write(path.name, log)
         self._driver = max((row["driver"] for row in self._earlier), default=-1) + 1
 
     def take(self, message: ActorMessage) -> int:
@@ -60,11 +63,12 @@ class Books:
             {"driver": self._driver, "actor": actor, "incarnation": incarnation, **account._asdict()}
             for (actor, incarnation), account in sorted(self._accounts.items())
         ]
-        text = json.dumps([*self._earlier, *own], indent=0) + "\n"
         try:
-            write_atomically(self._path, lambda file: file.write(text.encode()))
+            write_text(self._path, json_text([*self._earlier, *own], indent=0) + "\n")
         except OSError as error:  # the next one has these sums, too
-            log.error("cannot write %s (%s); training goes on", self._path.name, error.strerror)
+            self._trouble.failed(error)
+        else:
+            self._trouble.over()
 
 
 def read(path: Path) -> list[dict[str, Any]]:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-import logging
 import sys
 from dataclasses import replace
 from importlib.util import find_spec
@@ -12,14 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
 
-from actors.config import check_same_game
 from actors.env import resolve
 from cluster import doctor as checks
 from cluster import ray_environment, run_dir, run_state
 from cluster.bench.ceilings import slow_bfloat16
 from cluster.config import SECTIONS, Config, check, to_json, train_every
+from cluster.invocation import Asked, train_as_asked
+from cluster.json_text import print_json
+from cluster.log_file import recording
 from cluster.options import (
     DoctorOptions,
     PresetOptions,
@@ -29,23 +28,40 @@ from cluster.options import (
     value_of,
 )
 from cluster.presets import cpu, fast, preset
+from cluster.run_lock import RunLock
 from cluster.run_log import RunLog
 from cluster.signals import Stop
-from cluster.training import Job, Limits
-from learner import checkpoint
+from cluster.training import Job
 from replay.bounds import kinds
 from replay.config import UserError
-from replay.experience import EnvSpec
+from replay.ports import free_port
 from replay.schema import available_memory, check_memory
 
 # --- train ---
 
 
 def train(arguments: list[str]) -> int:
-    """Trains; 0 at a limit, 130 or 143 after a signal, everything saved."""
+    """Trains; 0 at a limit, 130 or 143 after a signal, everything saved; 1 if the last updates could not be saved."""
+    lock = RunLock()
+    with recording(arguments) as log_file:
+        try:
+            return train_as_asked(understand(arguments), Stop(), lock, log_file)
+        except BaseException as error:
+            log_file.ended_by(error)
+            raise
+        finally:
+            lock.close()
+
+
+def understand(arguments: list[str]) -> Asked:
+    """Everything that can be refused before anything is made or changed. Raises UserError."""
     options = parse(TrainOptions, arguments, command="train", default=TrainOptions(config=base_config(arguments)))
+    if options.resume and options.run_dir is None:
+        raise UserError("--resume needs --run-dir: which run is to go on?")
     config = with_shorthands(options, arguments)
     check(config)
+    if not options.resume:
+        run_dir.check_free(options.run_dir)
     spec = run_dir.env_spec(config)
     device = run_dir.choose_device(config.train.device)
     before = run_state.read(options.run_dir) if options.resume and options.run_dir else None
@@ -54,25 +70,11 @@ def train(arguments: list[str]) -> int:
     memory = check_memory(config.replay, spec, torch.cuda.mem_get_info(device)[0] if on_gpu else None)
     run_dir.check_network(config, spec, torch.cuda.mem_get_info(device)[0] if on_gpu else available_memory())
     trainer = runtime(name, config)
-    stop = Stop()
-    run, found = open_or_create(options, config, spec)
-    log_to_file(run.path / "log.txt")
-    console = Console(stderr=True)
-    progress = {"policy_step": found.policy_step, "update": found.update} if found else {}
-    job = Job(config, run, Limits(options.steps, options.updates, options.minutes), found)
-    with trainer.ready(job) as job:
-        run_log = RunLog(job.config, run, console, runtime=name, **progress)
-        for line in greeting(job, name, device, memory, run_log):
-            run_log.say(line)
-        if before and before.runtime != name:
-            run_log.say(f"so far the run had --runtime {before.runtime}: the replay of that is not read here")
-        why = ""
-        try:
-            why = trainer.train(job, run_log, stop)
-        finally:
-            run_log.close(why)
-    run_log.say(f"ended: {why}; update {run_log.update:,}, policy step {run_log.policy_step:,}; saved in {run.path}")
-    return stop.exit_code
+    if name != "inline":
+        free_port(config.replay.port)
+    return Asked(
+        options, config, spec, before, name, trainer, lambda job, run_log: greeting(job, name, device, memory, run_log)
+    )
 
 
 def base_config(arguments: list[str]) -> Config:
@@ -102,23 +104,6 @@ def with_shorthands(options: TrainOptions, arguments: list[str]) -> Config:
         if value_of(option, arguments) is not None and asked != meant:
             raise UserError(f"{config.env.id} means {option} {meant:g}: for {asked:g} take --env.id {env.id}")
     return replace(config, env=env)
-
-
-def open_or_create(
-    options: TrainOptions, config: Config, spec: EnvSpec
-) -> tuple[run_dir.Run, checkpoint.Checkpoint | None]:
-    """The run directory, and on resume the checkpoint to go on from; a config that does not fit it changes nothing."""
-    if not options.resume:
-        return run_dir.create(options.run_dir, config), None
-    if options.run_dir is None:
-        raise UserError("--resume needs --run-dir: which run is to go on?")
-    run, old = run_dir.open_run(options.run_dir)
-    check_same_game(resolve(old.env), config.env)
-    found = checkpoint.load_newest(run.checkpoints)
-    if found:
-        checkpoint.restore(found, run_dir.make_agent(config, spec))
-    run_dir.change_config(run, old, config)
-    return run, found
 
 
 def runtime(name: str, config: Config) -> Any:
@@ -164,15 +149,6 @@ def greeting(job: Job, name: str, device: torch.device, memory: str, run_log: Ru
     return lines
 
 
-def log_to_file(path: Path) -> None:
-    """Everything that is said to the person who watches is also kept."""
-    logging.getLogger("run").setLevel(logging.INFO)
-    logging.raiseExceptions = False  # what cannot be written to a full disk is not worth a traceback on the screen
-    handler = logging.FileHandler(path)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    logging.getLogger().addHandler(handler)
-
-
 # --- config, params, doctor ---
 
 
@@ -181,7 +157,7 @@ def config(arguments: list[str]) -> int:
     options = parse(PresetOptions, arguments, command="config")
     chosen = preset(options.preset)
     if options.json:
-        print(json.dumps(to_json(chosen)))
+        print_json(to_json(chosen))
         return 0
     for section, values in to_json(chosen).items():
         notes, allowed = field_comments(SECTIONS[section]), kinds(SECTIONS[section])
@@ -205,7 +181,7 @@ def params(arguments: list[str]) -> int:
     options = parse(PresetOptions, arguments, command="params")
     counts = parameter_counts(preset(options.preset))
     if options.json:
-        print(json.dumps(counts))
+        print_json(counts)
         return 0
     for name, count in counts.items():
         print(f"{name:12} {count:>12,}")
@@ -235,7 +211,7 @@ def doctor(arguments: list[str]) -> int:
     options = parse(DoctorOptions, arguments, command="doctor")
     found = checks.run_all()
     if options.json:
-        print(json.dumps([check._asdict() for check in found]))
+        print_json([check._asdict() for check in found])
     else:
         for line in found:
             print(f"{'ok  ' if line.ok else 'BAD '} {line.name:10} {line.found}{'' if line.ok else ': ' + line.mend}")

@@ -5,3 +5,7 @@ from __future__ import annotations
 
 class HeadLost(RuntimeError):
     """The Ray that the run lives on has died; exit code 1."""
+
+
+class RunDirLost(RuntimeError):
+    """Another run lies where the run's directory was; exit code 1."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import logging
 import os
 import time
@@ -16,34 +15,80 @@ from tensorboardX.proto.event_pb2 import Event
 from tensorboardX.summary import image as image_summary
 from tensorboardX.summary import scalar as scalar_summary
 
+from cluster.json_text import json_text, not_finite
+from cluster.trouble import Trouble, cannot_write
+
 log = logging.getLogger("files")
 RETRY_SECONDS = 30.0  # from a failure to the next try to write curves
 FLUSH_SECONDS = 10.0  # that a point of a curve may stay in memory
 
 
-class Lines:
-    """A .jsonl file that has nothing but whole lines."""
+class Appended:
+    """A file that grows by whole lines."""
 
     def __init__(self, path: Path) -> None:
+        """Raises OSError."""
         self._path = path
-        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-        self._said = False
+        self._file = _open(path)
+        self._trouble = cannot_write(path.name, log)
 
-    def write(self, row: dict[str, Any]) -> None:
-        """Appends one line; what is written survives the death of this process."""
-        data, size = (json.dumps(row) + "\n").encode(), os.fstat(self._file).st_size
+    def write(self, text: str) -> None:
+        """Appends it, whole or not at all; what is written survives the death of this process."""
+        data = text.encode(errors="replace")
         try:
-            if os.write(self._file, data) < len(data):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            self._said = False
+            size = os.fstat(self._file).st_size
+            try:
+                if os.write(self._file, data) < len(data):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            except OSError:
+                os.ftruncate(self._file, size)
+                raise
         except OSError as error:
-            os.ftruncate(self._file, size)
-            if not self._said:
-                log.error("cannot write to %s (%s); training goes on", self._path.name, error.strerror)
-            self._said = True
+            self._trouble.failed(error)
+        else:
+            self._trouble.over()
 
     def close(self) -> None:
         os.close(self._file)
+
+    def reopen(self) -> None:
+        """Begins the file anew where it has gone: its folder was deleted, and made anew."""
+        try:
+            new = _open(self._path)
+        except OSError as error:
+            self._trouble.failed(error)
+            return
+        os.close(self._file)
+        self._file = new
+
+
+def _open(path: Path) -> int:
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+
+
+class Lines:
+    """A .jsonl file that has nothing but whole lines, each a JSON object."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises OSError."""
+        self._name = path.name
+        self._file = Appended(path)
+        self._said: set[str] = set()  # names of numbers that are not finite
+
+    def write(self, row: dict[str, Any]) -> None:
+        """Appends one line. Numbers that are not finite become null, and their names are said when that begins."""
+        names = set(not_finite(row))
+        if new := sorted(names - self._said):
+            log.warning("not finite, so null in %s: %s", self._name, ", ".join(new))
+        self._said = names
+        self._file.write(json_text(row) + "\n")
+
+    def reopen(self) -> None:
+        """In a folder that was made anew."""
+        self._file.reopen()
+
+    def close(self) -> None:
+        self._file.close()
 
 
 class Curves:
@@ -56,6 +101,7 @@ class Curves:
         self._folder = folder
         self._events: EventsWriter | None = None
         self._not_before = self._flushed = 0.0
+        self._trouble = Trouble("cannot write curves", "curves can be written again", log)
 
     def add_scalar(self, name: str, value: float, step: int) -> None:
         """A point of a curve."""
@@ -78,8 +124,14 @@ class Curves:
             if now - self._flushed > FLUSH_SECONDS:
                 self._flushed = now
                 self._events.flush()
+                self._trouble.over()
         except OSError as error:
             self._fail(error)
+
+    def begin_anew(self) -> None:
+        """In a new file: the folder of the one before is gone."""
+        self.close()
+        self._events = None
 
     def close(self) -> None:
         try:
@@ -89,5 +141,5 @@ class Curves:
             self._fail(error)
 
     def _fail(self, error: OSError) -> None:
-        log.error("cannot write curves (%s); training goes on", error.strerror)
+        self._trouble.failed(error)
         self._events, self._not_before = None, time.monotonic() + RETRY_SECONDS

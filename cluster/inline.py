@@ -18,13 +18,15 @@ import torch
 
 from actors.env import resolve
 from actors.exploration import epsilons
+from actors.interface import AnyGames
 from actors.parallel import make_parallel_games
 from actors.rollout import Tick, play
 from cluster.config import to_json
-from cluster.every import Every
+from cluster.errors import RunDirLost
+from cluster.every import Every, SaveTimes
 from cluster.feeds import ActingFeed, ReplayFeed
 from cluster.gallery import Gallery
-from cluster.run_dir import choose_device, make_agent, with_state
+from cluster.run_dir import Run, choose_device, make_agent, with_state
 from cluster.run_log import RunLog
 from cluster.signals import Stop
 from cluster.training import ActorNews, Gaps, Job, Tally, append, prepare_learner, reached
@@ -33,6 +35,7 @@ from learner.clock import Clock
 from learner.loop import learn
 from learner.step import make_optimizers
 from replay import MemoryReplay, ReplayCorrupt, Sample, UserError, in_memory, memory_file, on_device
+from replay.atomic import sweep
 from replay.experience import EnvSpec
 
 log = logging.getLogger("inline")
@@ -42,17 +45,13 @@ MESSAGE_SECONDS = 1.0  # between looks at the losses: each look waits for the de
 class InlineRun:
     """The state of one inline training run."""
 
-    def __init__(self, job: Job, run_log: RunLog) -> None:
-        self.job, self.log = job, run_log
+    def __init__(self, job: Job, run_log: RunLog, games: AnyGames) -> None:
+        self.job, self.log, self.games = job, run_log, games
         self.config = config = job.config
         self.device = device = choose_device(config.train.device)
         prepare_learner(config.train)
         torch.manual_seed(config.train.seed)
         self.rng = np.random.default_rng(config.train.seed)
-        # A resumed run must not play the games of its beginning once more.
-        resumed = job.resume.update if job.resume else 0
-        actor, seed = config.actor, config.train.seed + resumed
-        self.games = make_parallel_games(config.env, actor.games, seed, actor.workers)
         self.agent = make_agent(config, self.games.spec).to(device)
         self.optimizers = make_optimizers(self.agent, config.train)
         self.replay = self._restore(with_state(self.games.spec, config))
@@ -72,6 +71,7 @@ class InlineRun:
             update=run_log.update,
             mark=self.clock.mark,
         )
+        self.whole = True  # the agent is not in the middle of an update
         self.waited = 0.0  # seconds that the games waited for updates
         self.gaps = Gaps(device)
         self.gallery = Gallery(config.train, config.env, self.clock)
@@ -79,7 +79,8 @@ class InlineRun:
 
     def train(self, stop: Stop) -> str:
         """Plays and learns in turns until a limit or a signal; saves; returns why it ended."""
-        save, look = Every(self.config.train.checkpoint_every), Every(MESSAGE_SECONDS)
+        began, look = self.tally.update, Every(MESSAGE_SECONDS)
+        save = SaveTimes(self.config.train.checkpoint_every, has_one=self.job.run.has_checkpoint)
         ticks = play(
             self.games,
             self.agent,
@@ -91,17 +92,31 @@ class InlineRun:
         why = ""
         try:
             while not why:
-                self._play(ticks)
-                why = self._learn(stop) or self._why_end(stop)
+                why = self._learn(stop) or self._why_end(stop)  # first: a resumed run goes on where it was left
                 if look.due() or why:
                     self._report()
                     self.tally.check(self.config.train.nonfinite_limit, self.job.run.checkpoints)
-                if save.due():
+                if save.due(trained=self.tally.update > began):
                     self.save()
-        finally:  # also when a process of the games has died
-            self.save()
-            self.games.close()
+                if not why:
+                    self._play(ticks)
+        except BaseException as error:  # also when a process of the games has died
+            self._save_after(error)
+            raise
+        self.save()
         return why
+
+    def _save_after(self, error: BaseException) -> None:
+        """Saves what can be saved after an error, which another one must not hide."""
+        if isinstance(error, RunDirLost):
+            return
+        if not self.whole:
+            log.error("not saved after the error: it came in the middle of an update; the checkpoint before it stays")
+            return
+        try:
+            self.save()
+        except BaseException as second:
+            log.error("cannot save after the error either (%s: %s)", type(second).__name__, second)
 
     def _report(self) -> None:
         """What happened since the last report. The side that waited for most of that time counts as held back."""
@@ -129,7 +144,9 @@ class InlineRun:
         began, why = time.monotonic(), ""
         while not why and self.replay.can_sample(self.config.replay.batch):
             self.gaps.update_begins()
+            self.whole = False
             report = next(self.reports)
+            self.whole = True
             self.gaps.update_ends()
             self.tally.add(report)
             why = self._why_end(stop)
@@ -142,34 +159,34 @@ class InlineRun:
 
     def save(self) -> None:
         """Checkpoint of everything but the games: replay first, then the file that names the pair complete."""
+        if self.tally.savable():
+            self.log.look_after_directory()
+            self.clock.mark_read("checkpoint")
+            try:
+                self._write()
+            except (OSError, FloatingPointError) as error:
+                self.tally.not_saved(error)
+            finally:
+                remove_halves(self.job.run)
+                self.clock.mark("other")
+        self.log.unsaved = self.tally.saving.why
+
+    def _write(self) -> None:
+        """Both files of a checkpoint. Raises OSError, FloatingPointError."""
         config, run = self.config, self.job.run
-        if not self.tally.savable():
-            return
-        self.clock.mark_read("checkpoint")
         began = time.monotonic()
-        try:
-            folder = _replay_folder(run.replay, self.tally.update)
-            memory_file.save(self.replay, folder)
-            self.memory.saved(time.monotonic() - began)
-            saved = checkpoint.save(
-                run.checkpoints,
-                self.agent,
-                self.optimizers,
-                config=to_json(config),
-                progress=checkpoint.Progress(self.tally.update, self._policy_step()),
-                rng=self.rng,
-                keep=config.train.keep_checkpoints,
-            )
-            self.tally.feed.saved(saved)
-        except (OSError, FloatingPointError) as error:
-            log.error("no checkpoint now (%s); the one before it stays, and training goes on", error)
-            return
-        finally:
-            self.clock.mark("other")
-        kept = {path.stem for path in checkpoint.list_checkpoints(run.checkpoints)}
-        for old in run.replay.glob("update-*"):
-            if old.name not in kept:
-                shutil.rmtree(old, ignore_errors=True)
+        memory_file.save(self.replay, _replay_folder(run.replay, self.tally.update))
+        self.memory.saved(time.monotonic() - began)
+        saved = checkpoint.save(
+            run.checkpoints,
+            self.agent,
+            self.optimizers,
+            config=to_json(config),
+            progress=checkpoint.Progress(self.tally.update, self._policy_step()),
+            rng=self.rng,
+            keep=config.train.keep_checkpoints,
+        )
+        self.tally.saved(saved)
 
     def _restore(self, spec: EnvSpec) -> MemoryReplay:
         """The replay, on the learner's GPU if it has one; filled with what the run had saved."""
@@ -213,7 +230,25 @@ def ready(job: Job) -> Iterator[Job]:
 
 def train(job: Job, run_log: RunLog, stop: Stop) -> str:
     """Trains in this process; returns why it ended."""
-    return InlineRun(job, run_log).train(stop)
+    config = job.config
+    # A resumed run must not play the games of its beginning once more.
+    seed = config.train.seed + (job.resume.update if job.resume else 0)
+    remove_halves(job.run)
+    games = make_parallel_games(config.env, config.actor.games, seed, config.actor.workers)
+    try:
+        return InlineRun(job, run_log, games).train(stop)
+    finally:
+        games.close()
+
+
+def remove_halves(run: Run) -> None:
+    """Removes saved replays whose checkpoint is not there, be it that it was never completed or that it is old."""
+    whole = {path.stem for path in checkpoint.list_checkpoints(run.checkpoints)}
+    for folder in run.replay.glob("update-*"):
+        if folder.name not in whole:
+            shutil.rmtree(folder, ignore_errors=True)
+        else:
+            sweep(folder)
 
 
 def _replay_folder(replay: Path, update: int) -> Path:

@@ -39,6 +39,7 @@ class LearnerMessage(NamedTuple):
     replay: ReplayStats | None
     images: dict[str, np.ndarray]  # uint8 [H, W, 3], of a film [N, H, W, 3]; now and then, else none
     sight: dict[str, float]  # likewise: what the world model sees and foresees, see cluster/world_report.py
+    unsaved: str = ""  # why the last try to save failed; "" = it did not
 
 
 class Note(NamedTuple):

@@ -16,13 +16,13 @@ from actors.rollout import play
 from cluster.board import NOTHING, NoteHandler, Orders
 from cluster.board_link import BoardLink
 from cluster.config import to_json
-from cluster.every import Every
+from cluster.every import Every, SaveTimes
 from cluster.feeds import ActingFeed, ReplayFeed
 from cluster.gallery import Gallery
 from cluster.instruments import AGAIN_SECONDS, open_instruments
 from cluster.metrics import Growth
 from cluster.placement import Place
-from cluster.run_dir import choose_device, make_agent
+from cluster.run_dir import choose_device, is_ours, make_agent
 from cluster.training import ActorNews, Limits, Tally, append, prepare_learner, reached
 from learner import checkpoint
 from learner.clock import Clock
@@ -177,7 +177,7 @@ class LearnerRole:
         self.device = choose_device(config.train.device)
         self.agent = make_agent(config, place.spec).to(self.device)
         self.optimizers = make_optimizers(self.agent, config.train)
-        found = checkpoint.load_newest(place.run.checkpoints)
+        found = checkpoint.load_newest(place.run.checkpoints, set_aside=True)
         if found:
             checkpoint.restore(found, self.agent, self.optimizers)
         instruments = open_instruments(config.cluster, "learner", "learner")
@@ -198,7 +198,8 @@ class LearnerRole:
         """Trains until the driver says stop or the last update is done, and saves."""
         config = self.place.config.train
         self.clock.take()  # starting is no phase of training
-        save, gallery = Every(config.checkpoint_every), Gallery(config, self.place.config.env, self.clock)
+        began, save = self.tally.update, SaveTimes(config.checkpoint_every, has_one=self.place.run.has_checkpoint)
+        gallery = Gallery(config, self.place.config.env, self.clock)
         if self.tally.update:
             self.publish()  # a resumed run does not play at random
         reports = learn(
@@ -216,7 +217,7 @@ class LearnerRole:
                 self.publish()
             if look := gallery.look(self.agent, report.batch):
                 self.link.post(self.tally.message(look=look))
-            if save.due():
+            if save.due(trained=self.tally.update > began):
                 self.save()
             if self.ended():
                 break
@@ -273,12 +274,17 @@ class LearnerRole:
         config = self.place.config
         if not self.tally.savable():
             return
+        if not is_ours(self.place.run):
+            self.tally.not_saved("another run lies in its directory now")
+            return
         self.clock.mark_read("checkpoint")
         try:
             replay = ray.get_actor(REPLAY)
             ray.get(replay.checkpoint.remote(), timeout=120)
         except (ray.exceptions.RayError, ValueError, TimeoutError) as error:
-            log.warning("the replay could not be saved now (%s)", type(error).__name__)
+            self.tally.saving_replay.failed(type(error).__name__)
+        else:
+            self.tally.saving_replay.over()
         try:
             path = checkpoint.save(
                 self.place.run.checkpoints,
@@ -288,7 +294,7 @@ class LearnerRole:
                 progress=checkpoint.Progress(self.tally.update, self.link.orders.policy_step),
                 keep=config.train.keep_checkpoints,
             )
-            self.tally.feed.saved(path)
+            self.tally.saved(path)
         except (OSError, FloatingPointError) as error:
-            log.error("no checkpoint now (%s); the one before it stays, and training goes on", error)
+            self.tally.not_saved(error)
         self.clock.mark("other")

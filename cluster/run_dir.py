@@ -6,14 +6,21 @@ checkpoints/       see learner/checkpoint.py                tensorboard/       c
 replay/            the replay's own checkpoints             videos/  log.txt   recordings; what was said
 actors.json        what became of every policy step    state.json         who trains here, see cluster/run_state.py
 prometheus/        targets.json: where each process shows its metrics
+lock               is locked while somebody trains here, see cluster/run_lock.py
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
+import os
+import shutil
 import time
 import uuid
+from collections.abc import Callable
+from contextlib import suppress
+from itertools import count
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,13 +28,21 @@ import torch
 
 from actors.env import make_games
 from cluster.config import Config, changes, check_agent, from_json, to_json
+from cluster.json_text import json_text
 from dreamer.agent import Agent
 from learner import checkpoint
 from learner.checkpoint import Checkpoint
+from replay.atomic import make_folder, sweep, sync_directory, write_text
 from replay.config import UserError
 from replay.experience import EnvSpec
 
 log = logging.getLogger("run")
+RUNS = Path("runs")  # where run directories are that were given no name
+LOCK = "lock"
+OURS = {
+    *("config.json", "run_id", LOCK, "log.txt", "state.json", "actors.json", "metrics.jsonl", "episodes.jsonl"),
+    *("videos", "replay", "tensorboard", "prometheus", "checkpoints"),
+}
 
 
 class Run(NamedTuple):
@@ -44,28 +59,103 @@ class Run(NamedTuple):
     def replay(self) -> Path:
         return self.path / "replay"
 
+    def has_checkpoint(self) -> bool:
+        return bool(checkpoint.list_checkpoints(self.checkpoints))
 
-def create(path: Path | None, config: Config) -> Run:
-    """A new run directory; without a name, a new one under runs/. Raises UserError where one cannot be."""
-    path = path or Path("runs") / time.strftime("%Y-%m-%d-%H%M%S")
-    if (path / "config.json").exists():
+
+def check_free(path: Path | None) -> None:
+    """Raises UserError where a new run directory cannot be; makes nothing. None: a name of our own."""
+    path = path or RUNS
+    if path == RUNS:
+        pass
+    elif (path / "config.json").exists():
         raise UserError(f"{path} holds a run already: add --resume to go on with it, or choose another --run-dir")
-    if path.is_dir() and any(path.iterdir()):
+    elif path.is_dir() and any(found.name != LOCK for found in path.iterdir()):
         raise UserError(f"{path} is not empty and holds no run: choose another --run-dir")
+    above = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+        reason = os.strerror(errno.EACCES if above.is_dir() else errno.ENOTDIR)
+        raise UserError(f"cannot write to {path} ({reason}): choose another --run-dir")
+
+
+def new_id() -> str:
+    return uuid.uuid4().hex[:12]
+
+
+def create(
+    path: Path | None, config: Config, *, id: str = "", take: Callable[[Path], None] = lambda folder: None
+) -> Run:
+    """A new run directory; without a name, a new one under runs/. Raises UserError where one cannot be.
+
+    take: takes the lock of the new directory, before anything is written there.
+    """
+    check_free(path)
+    made: list[Path] = []
     try:
-        path.mkdir(parents=True, exist_ok=True)
-        (path / "videos").mkdir(exist_ok=True)
-        run = Run(path.resolve(), uuid.uuid4().hex[:12])
-        checkpoint.write_atomically(path / "run_id", lambda file: file.write(run.id.encode()))
+        folder = _new_folder() if path is None else path
+        if not folder.exists():
+            made.append(folder)
+        make_folder(folder)
+        take(folder)
+        check_free(path)  # somebody else may have been faster
+        run = Run(folder.resolve(), id or new_id())
+        (folder / "videos").mkdir(exist_ok=True)
+        write_text(folder / "run_id", run.id)
         write_config(run, config)
     except OSError as error:
-        raise UserError(f"cannot write to {path} ({error.strerror}): choose another --run-dir") from error
+        for folder in made:
+            shutil.rmtree(folder, ignore_errors=True)
+        raise UserError(f"cannot write to {path or RUNS} ({error.strerror}): choose another --run-dir") from error
     return run
 
 
+def _new_folder() -> Path:
+    """A folder under runs/ that nobody else has, named by the second in which it was made."""
+    make_folder(RUNS)
+    name = time.strftime("%Y-%m-%d-%H%M%S")
+    for number in count(1):
+        folder = RUNS / (name if number == 1 else f"{name}-{number}")
+        with suppress(FileExistsError):
+            folder.mkdir()
+            sync_directory(RUNS)
+            return folder
+    raise AssertionError
+
+
+def forget(run: Run) -> None:
+    """Removes a run directory of this process in which nothing has happened, so that the same name can be tried again.
+
+    One with anything in it that is not ours stays.
+    """
+    sweep(run.path)
+    if all(found.name in OURS for found in run.path.iterdir()):
+        shutil.rmtree(run.path, ignore_errors=True)
+
+
+def make_whole(run: Run, config: str) -> None:
+    """Gives a directory that was deleted under its run what makes it this run's: `config` is the text of config.json.
+
+    Raises UserError where another run lies there, OSError where nothing can be written.
+    """
+    if not is_ours(run):
+        raise UserError("another run lies there now")
+    make_folder(run.path)
+    (run.path / "videos").mkdir(exist_ok=True)
+    write_text(run.path / "run_id", run.id)
+    write_text(run.path / "config.json", config)
+
+
+def is_ours(run: Run) -> bool:
+    """Whether the directory is still this run's, or nobody's."""
+    try:
+        return (run.path / "run_id").read_text().strip() == run.id
+    except OSError:
+        return not (run.path / "config.json").exists()
+
+
 def write_config(run: Run, config: Config) -> None:
-    text = json.dumps(to_json(config), indent=2) + "\n"
-    checkpoint.write_atomically(run.path / "config.json", lambda file: file.write(text.encode()))
+    text = json_text(to_json(config), indent=2) + "\n"
+    write_text(run.path / "config.json", text)
 
 
 def open_run(path: Path) -> tuple[Run, Config]:

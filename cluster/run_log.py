@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import math
 import time
 from collections import deque
 from collections.abc import Iterable
@@ -16,13 +17,16 @@ from rich.text import Text
 from tensorboardX.proto.summary_pb2 import Summary
 
 from actors.env import resolve
-from cluster import run_state
+from actors.rollout import EpisodeReport
+from cluster import run_dir, run_state
 from cluster.books import Books
 from cluster.config import Config
+from cluster.errors import RunDirLost
 from cluster.files import Curves, Lines
 from cluster.images import write_gif
 from cluster.messages import ActorMessage, LearnerMessage, Message, Note, Target
 from cluster.run_dir import Run
+from cluster.run_lock import Keeper
 from cluster.run_view import RunView
 from dreamer.insight import RATIOS
 
@@ -43,17 +47,21 @@ class RunLog:
         runtime: str = "ray",
         policy_step: int = 0,
         update: int = 0,
+        keeper: Keeper | None = None,
     ) -> None:
         self.config, self.console = config, console
         self.policy_step, self.update = policy_step, update
         self._view = RunView(config, run, runtime=runtime)
         self.meter, self.address = self._view.meter, self._view.address
         self._run = run
-        run_state.begin(run.path, runtime=runtime, metrics=self.address)
+        self._keeper = keeper
+        self._state = run_state.begin(run.path, runtime=runtime, metrics=self.address)
         self._frame_skip = resolve(config.env).frame_skip
         self._scores: deque[float] = deque(maxlen=SCORES)
+        self._said_not_finite = False
         self._books = Books(run.path / "actors.json")
         self._acting_version = 0
+        self.unsaved = ""  # why the learner's last try to save failed; "" = it did not
         self._training = False
         self._since_update: tuple[int, int] | None = None  # (update, policy step) when training (re)started
         self._interval = _Interval()
@@ -102,15 +110,30 @@ class RunLog:
         log.info(text)
         self.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
-    def close(self, why: str = "") -> None:
-        """Writes what is left, and why training is over; "" = it failed."""
+    def look_after_directory(self) -> None:
+        """Makes a run directory that was deleted or moved anew, and says so. Raises RunDirLost."""
+        if self._keeper and (news := self._keeper.look()):
+            self.say(news)
+            self._metrics_file.reopen()
+            self._episodes_file.reopen()
+            self._board.begin_anew()
+            run_state.write(self._run.path, self._state)
+            self._view.write()
+
+    def close(self, why: str = "", *, error: str = "") -> None:
+        """Writes what is left, and why training is over; "" = it failed, of `error`."""
+        try:
+            self.look_after_directory()
+        except RunDirLost as lost:
+            error = error or str(lost)
         if self._interval.updates or self._interval.played:
             self.write_row()
         if self._live:
             self._live.stop()
         self._board.close()
         self._view.close()
-        run_state.end(self._run.path, why)
+        if run_dir.is_ours(self._run):
+            run_state.end(self._run.path, why, error)
         self._metrics_file.close()
         self._episodes_file.close()
 
@@ -136,11 +159,24 @@ class RunLog:
         self._acting_version = max(message.policy_version, 0)
         self._view.heard(f"actor-{message.actor}")
         for episode in message.episodes:
-            self._scores.append(episode.score)
+            if math.isfinite(episode.score):  # else one such game would hide the scores of a hundred
+                self._scores.append(episode.score)
+            else:
+                self._not_finite(message.actor, episode)
             line = {"time": time.time(), "actor": message.actor, "policy_step": self.policy_step}
             self._episodes_file.write(line | episode._asdict())
             self._board.add_scalar("episode/score", episode.score, self.policy_step)
             self._board.add_scalar("episode/length_policy_steps", episode.length, self.policy_step)
+
+    def _not_finite(self, actor: int, episode: EpisodeReport) -> None:
+        """Says which game brings rewards that are no numbers: once."""
+        if not self._said_not_finite:
+            self._said_not_finite = True
+            log.warning(
+                "a game of %s ended with score %s (actor %d, game %d, %d policy steps): a reward of it is not finite; "
+                "such scores are null in episodes.jsonl and in no mean",
+                *(self.config.env.id, episode.score, actor, episode.game, episode.length),
+            )
 
     def _learner(self, message: LearnerMessage) -> None:
         # Counted from the second message with updates on: at the first one the actors' reports of the fast random play
@@ -148,6 +184,7 @@ class RunLog:
         if message.update < self.update or (self._training and self._since_update is None):
             self._since_update = (message.update, self.policy_step)  # it has begun, or fallen back to a checkpoint
         self._training = self._training or message.updates > 0
+        self.unsaved = message.unsaved
         self.update = message.update
         self._interval.add(message)
         self._view.heard("learner")
@@ -162,6 +199,7 @@ class RunLog:
 
     def write_row(self) -> None:
         """Closes the logging interval: one row of metrics.jsonl, one point on every curve (x axis: policy steps)."""
+        self.look_after_directory()
         row: dict[str, Any] = {
             "time": time.time(),
             "update": self.update,

@@ -15,7 +15,8 @@ from typing import NamedTuple
 
 import psutil
 
-from learner.checkpoint import write_atomically
+from cluster.json_text import json_text
+from replay.atomic import write_text
 
 log = logging.getLogger("run")
 FILE = "state.json"
@@ -32,18 +33,21 @@ class State(NamedTuple):
     metrics: str  # URL of the driver's metrics, or "off"
     ended: float | None = None  # seconds since 1970; None = it has not said so
     why: str = ""  # in words; "" = it failed
+    error: str = ""  # of what, in one line
 
 
-def begin(run: Path, *, runtime: str, metrics: str) -> None:
+def begin(run: Path, *, runtime: str, metrics: str) -> State:
     """This process trains from now on."""
     start = psutil.Process().create_time()
-    _write(run, State(socket.gethostname(), os.getpid(), start, runtime, time.time(), metrics))
+    state = State(socket.gethostname(), os.getpid(), start, runtime, time.time(), metrics)
+    write(run, state)
+    return state
 
 
-def end(run: Path, why: str) -> None:
-    """This process has ended its training; "" = it failed."""
+def end(run: Path, why: str, error: str = "") -> None:
+    """This process has ended its training; "" = it failed, of `error`."""
     if state := read(run):
-        _write(run, state._replace(ended=time.time(), why=why))
+        write(run, state._replace(ended=time.time(), why=why, error=error))
 
 
 def read(run: Path) -> State | None:
@@ -65,9 +69,10 @@ def alive(state: State) -> bool | None:
         return False
 
 
-def _write(run: Path, state: State) -> None:
-    text = json.dumps(state._asdict(), indent=2) + "\n"
+def write(run: Path, state: State) -> None:
+    """What cannot be written is said, and no more."""
+    text = json_text(state._asdict(), indent=2) + "\n"
     try:
-        write_atomically(run / FILE, lambda file: file.write(text.encode()))
+        write_text(run / FILE, text)
     except OSError as error:  # a full disk: training goes on without it
         log.warning("cannot write %s (%s)", run / FILE, error.strerror)

@@ -70,6 +70,11 @@ class RunView:
         if ratio is not None:
             self.meter.set("dreamer_replay_ratio", ratio)
 
+    def write(self) -> None:
+        """Writes the list of targets once more."""
+        if self._on:
+            self._targets.write()
+
     def close(self) -> None:
         """The run is over: there is nothing to look at any more, and nobody is missing."""
         if self._on:

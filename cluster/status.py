@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import statistics
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from cluster import run_state
 from cluster.config import Config
+from cluster.json_text import print_json
+from cluster.log_file import BEGAN
 from cluster.options import StatusOptions, parse
 from cluster.run_dir import Run, open_run
 from cluster.run_log import SCORES, who_waits
@@ -43,7 +46,7 @@ def status(arguments: list[str]) -> int:
     options = parse(StatusOptions, arguments, command="status")
     report = describe(read_files(options.run), now=time.time())
     if options.json:
-        print(json.dumps(report))
+        print_json(report)
     else:
         print("\n".join(lines_of(report)))
     return 0
@@ -57,7 +60,7 @@ def read_files(path: Path) -> Files:
         config=config,
         state=run_state.read(run.path),
         rows=tail(run.path / "metrics.jsonl"),
-        scores=[row["score"] for row in tail(run.path / "episodes.jsonl")],
+        scores=[row["score"] for row in tail(run.path / "episodes.jsonl") if row.get("score") is not None],
         warnings=read_warnings(run.path / "log.txt"),
         targets=count_targets(run.path / "prometheus" / "targets.json"),
     )
@@ -67,10 +70,9 @@ def tail(path: Path) -> list[Report]:
     """The last objects of a .jsonl file; a line that is cut off at either end is left out."""
     rows = []
     for line in last_lines(path):
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            continue
+        with suppress(json.JSONDecodeError):
+            row = json.loads(line, parse_constant=lambda name: None)  # NaN: rows of before it was written as null
+            rows += [row] if isinstance(row, dict) else []
     return rows
 
 
@@ -88,8 +90,12 @@ def last_lines(path: Path) -> list[str]:
 def read_warnings(path: Path) -> list[str]:
     """Warnings and errors since the training began for the last time."""
     found: list[str] = []
-    for line in last_lines(path):
-        if " INFO run: run directory " in line:
+    lines = last_lines(path)
+    mark = (
+        f" INFO run: {BEGAN} " if any(f" INFO run: {BEGAN} " in line for line in lines) else " INFO run: run directory "
+    )
+    for line in lines:
+        if mark in line:
             found.clear()
         elif " WARNING " in line or " ERROR " in line:
             found.append(line)
@@ -109,7 +115,7 @@ def count_targets(path: Path) -> int:
 def describe(files: Files, *, now: float) -> Report:
     """Everything that `status --json` says."""
     row = files.rows[-1] if files.rows else {}
-    recent = [r for r in files.rows if r["time"] > row.get("time", 0.0) - SPEED_SECONDS]
+    recent = [r for r in files.rows if (r.get("time") or 0.0) > (row.get("time") or 0.0) - SPEED_SECONDS]
     checkpoints = list_checkpoints(files.run.checkpoints)
     return {
         "run": str(files.run.path),
@@ -155,7 +161,7 @@ def whether_it_runs(files: Files, row: Report, now: float) -> Report:
         "state": name,
         "since": since,
         "seconds": None if since is None else now - since,
-        "why": state.why if state else "",
+        "why": (state.why or state.error) if state else "",
         "runtime": state.runtime if state else None,
         "last_row_seconds": None if last is None else now - last,
     }
@@ -215,7 +221,7 @@ def lines_of(report: Report) -> list[str]:
         "state": state_in_words(report),
         "progress": f"policy step {report['policy_step']:,} (frame {report['frame']:,}), update {report['update']:,}",
         "speed": "-"
-        if speed is None
+        if speed is None or report["policy_steps_per_second"] is None
         else f"{speed:.1f} updates/s, {report['policy_steps_per_second']:.0f} policy steps/s (last 10 minutes)",
         "score": score_in_words(report["score"]),
         "replay": ("ratio -" if ratio is None else f"ratio {ratio:.2f} of {wanted:g}")
@@ -245,7 +251,8 @@ def state_in_words(report: Report) -> str:
         case "ended":
             return f"ended {since} ago: {report['why']}"
         case "failed":
-            return f"failed {since} ago: the end of log.txt may tell why; go on with train --resume"
+            why = report["why"] or "the end of log.txt may tell why"
+            return f"failed {since} ago: {why.rstrip('.')}; go on with train --resume"
         case "killed":
             return f"killed, last news {since + ' ago' if since else 'none'}: go on with train --resume"
         case _:

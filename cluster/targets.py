@@ -7,7 +7,6 @@ driver no longer expects it: a target that vanished could not be missed.
 from __future__ import annotations
 
 import http.client
-import json
 import logging
 import threading
 from collections.abc import Iterable
@@ -15,9 +14,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from cluster.json_text import json_text
 from cluster.messages import Target
 from cluster.metrics.http import Page
-from learner.checkpoint import write_atomically
+from cluster.trouble import cannot_write
+from replay.atomic import write_text
 
 log = logging.getLogger("targets")
 PATIENCE = 3.0  # seconds in which a living process answers, busy as it may be
@@ -29,6 +30,7 @@ class Targets:
 
     def __init__(self, run_id: str, path: Path) -> None:
         self._run_id, self._path = run_id, path
+        self._trouble = cannot_write("prometheus/targets.json", log)
         self._lock = threading.Lock()
         self._listed: dict[str, Target] = {}  # by instance
         self._expected: set[str] = set()
@@ -39,7 +41,7 @@ class Targets:
             if self._listed.get(target.instance) == target:
                 return
             self._listed[target.instance] = target
-        self._write()
+        self.write()
 
     def expect(self, instances: Iterable[str]) -> None:
         """Who should be running from now on; the others are retired."""
@@ -48,13 +50,13 @@ class Targets:
             kept = {name: t for name, t in self._listed.items() if name in self._expected or t.role in PERMANENT}
             changed, self._listed = kept != self._listed, kept
         if changed:
-            self._write()
+            self.write()
 
     def close(self) -> None:
         """The run has ended in order: nobody is to be missed."""
         with self._lock:
             self._expected, self._listed = set(), {}
-        self._write()
+        self.write()
 
     def discovery(self) -> list[dict[str, Any]]:
         """What Prometheus reads, from /sd (http_sd) or from the file (file_sd)."""
@@ -76,18 +78,21 @@ class Targets:
         unheard = [f"{name} (has not said where it is)" for name in expected - set(listed)]
         return sorted(f"{name} (does not answer)" for name in silent) + sorted(unheard)
 
-    def _write(self) -> None:
-        text = json.dumps(self.discovery(), indent=2) + "\n"
+    def write(self) -> None:
+        """The file, as Prometheus reads it."""
+        text = json_text(self.discovery(), indent=2) + "\n"
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(self._path, lambda file: file.write(text.encode()))
+            write_text(self._path, text)
         except OSError as error:  # a full disk is no reason to stop; /sd says the same
-            log.warning("cannot write %s (%s)", self._path, error.strerror)
+            self._trouble.failed(error)
+        else:
+            self._trouble.over()
 
     # --- Pages ---
 
     def discovery_page(self) -> Page:
-        return Page(json.dumps(self.discovery()).encode(), "application/json")
+        return Page(json_text(self.discovery()).encode(), "application/json")
 
     def health_page(self) -> Page:
         if missing := self.missing():

@@ -17,6 +17,7 @@ from cluster.gallery import Look
 from cluster.messages import ActorMessage, LearnerMessage
 from cluster.metrics import Meter
 from cluster.run_dir import Run
+from cluster.trouble import Trouble
 from learner.allocator import keep_freed_memory
 from learner.checkpoint import Checkpoint, list_checkpoints
 from learner.clock import Clock
@@ -66,6 +67,8 @@ class Tally:
     def __init__(self, update: int, meter: Meter, clock: Clock) -> None:
         self.update = update
         self.feed, self._clock = LearnerFeed(meter), clock
+        self.saving = Trouble("no checkpoint now", "checkpoints can be saved again", log)
+        self.saving_replay = Trouble("the replay could not be saved now", "the replay can be saved again", log)
         self.nonfinite_in_a_row = 0  # updates, as messages saw them; while there are any, nothing is worth saving
         self._reset()
 
@@ -106,6 +109,7 @@ class Tally:
             replay,
             look.images if look else {},
             look.sight if look else {},
+            self.saving.why or self.saving_replay.why,
         )
         self.feed.message(message, self._clock.take())
         self._reset()
@@ -114,8 +118,17 @@ class Tally:
     def savable(self) -> bool:
         """Whether the last updates were finite; says so if not."""
         if self.nonfinite_in_a_row:
-            log.error("no checkpoint now: the last updates were not finite; the one before it stays")
+            self.not_saved("the last updates were not finite")
         return not self.nonfinite_in_a_row
+
+    def not_saved(self, error: Exception | str) -> None:
+        """Takes note of a try to save that failed; says so once until one succeeds."""
+        self.saving.failed(error, "the one before it stays, and training goes on")
+
+    def saved(self, path: Path) -> None:
+        """Takes note of a checkpoint."""
+        self.saving.over()
+        self.feed.saved(path)
 
     def check(self, limit: int, checkpoints: Path) -> None:
         """Raises Diverged if nothing but updates that are not finite came for `limit` updates, as messages saw them."""

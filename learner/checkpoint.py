@@ -2,6 +2,7 @@
 
     checkpoints/update-000001200.pt   newest complete ones
     checkpoints/latest                names the newest
+    checkpoints/damaged-...           could not be read when training went on: set aside
 
 Loading never executes code from the file (torch's weights_only).
 """
@@ -10,19 +11,24 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import torch
 
 from dreamer.agent import Agent
 from learner.step import Optimizers
+from replay.atomic import make_folder, sweep, write_atomically, write_text
 from replay.config import UserError
 
 log = logging.getLogger("checkpoint")
 FORMAT = 1
+SET_ASIDE = "damaged-"
+
+
+class Damaged(UserError):
+    """A file that is no whole checkpoint, and never will be."""
 
 
 class Progress(NamedTuple):
@@ -54,10 +60,11 @@ def save(
     rng: np.random.Generator | None = None,
     keep: int = 2,
 ) -> Path:
-    """Writes a checkpoint, forgets all but the newest `keep`.
+    """Writes a checkpoint, forgets all but the newest `keep`, and what a killed save left behind.
 
     Raises OSError (full disk ...) and FloatingPointError (a weight is not finite): the older ones stay.
     """
+    sweep(folder)  # first: it may be what fills the disk
     if not all(weight.isfinite().all() for weight in agent.state_dict().values()):
         raise FloatingPointError("a weight is not finite")
     content = {
@@ -70,7 +77,7 @@ def save(
         },
     }
     path = _write(folder, content, config=config, progress=progress)
-    for old in list_checkpoints(folder)[keep:]:
+    for old in list_checkpoints(folder)[max(1, keep) :]:
         old.unlink(missing_ok=True)
     return path
 
@@ -88,68 +95,95 @@ def export(checkpoint: Checkpoint, folder: Path) -> Path:
 
 def _write(folder: Path, content: dict[str, Any], *, config: dict[str, Any], progress: Progress) -> Path:
     """One complete file, named by its update; then `latest` names it."""
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     path = folder / f"update-{progress.update:09d}.pt"
     whole = {"format": FORMAT, **progress._asdict(), "config": json.dumps(config), **content}
-    write_atomically(path, lambda file: torch.save(whole, file))
-    write_atomically(folder / "latest", lambda file: file.write(path.name.encode()))
+    write_atomically(path, lambda file: _dump(whole, file))
+    write_text(folder / "latest", path.name)
     return path
 
 
-def write_atomically(path: Path, write: Any) -> None:
-    """Calls write(file) on a temporary file beside `path`, then puts it in place; on failure nothing is left behind."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+def _dump(content: dict[str, Any], file: BinaryIO) -> None:
+    """torch.save; its zip writer hides a full disk in a RuntimeError."""
     try:
-        with temporary.open("wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException as error:
-        temporary.unlink(missing_ok=True)
-        if isinstance(error, RuntimeError):  # torch's zip writer hides a full disk in a RuntimeError
-            raise OSError(f"cannot write {path}: {error}") from error
-        raise
+        torch.save(content, file)
+    except RuntimeError as error:
+        if "CUDA" in str(error):  # not the disk's fault: the weights cannot be had
+            raise
+        raise OSError(f"cannot write a checkpoint: {error}") from error
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
     """Checkpoint files, newest first: the one that `latest` names, then the others by update."""
     found = sorted(folder.glob("update-*.pt"), reverse=True)
-    latest = folder / "latest"
-    named = folder / latest.read_text().strip() if latest.is_file() else None
+    try:
+        named = folder / (folder / "latest").read_text().strip()
+    except (OSError, UnicodeDecodeError):  # not there, not to be read, or rubbish: by update, then
+        named = None
     return sorted(found, key=lambda path: path != named)
 
 
-def load_newest(folder: Path) -> Checkpoint | None:
+def load_newest(folder: Path, *, set_aside: bool = False) -> Checkpoint | None:
     """The newest checkpoint that can be read; says so when that is not the newest one. None if there is no file at all.
 
-    Raises UserError if there are files and none can be read.
+    set_aside: damaged ones are renamed, so that they do not count among those to keep. For whoever trains here: a
+    command that only reads changes nothing. Raises UserError if there are files and none can be read.
     """
     paths = list_checkpoints(folder)
+    damaged: list[Path] = []
     for path in paths:
         try:
-            return load(path)
+            found = load(path)
+        except Damaged as error:
+            damaged.append(path)
+            log.warning("%s; trying the one before it", error)
         except UserError as error:
             log.warning("%s; trying the one before it", error)
+        else:
+            if set_aside and damaged:  # not before a good one is found: nobody shall begin anew without being told
+                _set_aside(folder, damaged, latest=path)
+            return found
     if paths:
         raise UserError(f"none of the {len(paths)} checkpoints in {folder} can be read; use another --run-dir")
     return None
 
 
+def _set_aside(folder: Path, damaged: list[Path], *, latest: Path) -> None:
+    """Renames damaged files to damaged-NAME; `latest` names the one that can be read. Says what it could not do."""
+    try:
+        for path in damaged:
+            path.rename(path.with_name(f"{SET_ASIDE}{path.name}"))
+        write_text(folder / "latest", latest.name)
+    except OSError as error:
+        log.warning("cannot rename the damaged checkpoint in %s (%s)", folder, error.strerror)
+        return
+    names = ", ".join(f"{SET_ASIDE}{path.name}" for path in damaged)
+    log.warning("set aside as %s in %s: it is safe to delete", names, folder)
+
+
 def load(path: Path) -> Checkpoint:
-    """Reads one file. Raises UserError where it is missing, truncated or not ours."""
+    """Reads one file. Raises UserError where it is missing or of another format, Damaged where it is broken."""
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
         if content["format"] != FORMAT:
             raise UserError(f"checkpoint {path} has format {content['format']}, this program reads {FORMAT}")
         fields = {key: content[key] for key in ("update", "policy_step", "agent", "optimizers", "rng")}
         return Checkpoint(path=path, config=json.loads(content["config"]), **fields)
-    except UserError:
+    except (UserError, MemoryError):
         raise
     except FileNotFoundError as error:
         raise UserError(f"there is no checkpoint {path}") from error
+    except OSError as error:
+        raise UserError(f"cannot read checkpoint {path} ({error.strerror})") from error
     except Exception as error:  # torch raises many kinds for a damaged file
-        raise UserError(f"checkpoint {path} is damaged or not one of ours ({type(error).__name__})") from error
+        if "allocate memory" in str(error):
+            raise
+        raise Damaged(f"checkpoint {path} is damaged or not one of ours ({type(error).__name__})") from error
+
+
+def update_of(path: Path) -> int:
+    """The updates of a checkpoint, from its name."""
+    return int(path.stem.removeprefix("update-"))
 
 
 def restore(

@@ -16,6 +16,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from replay.atomic import make_folder, sweep, write_text
+
 log = logging.getLogger("replay")
 ATTEMPTS = 2  # a process may also die of something else while it loads
 
@@ -27,10 +29,10 @@ def prepare(folder: Path, settings: dict[str, Any]) -> None:
         aside = _free_name(folder.with_name(folder.name + ".other-settings"))
         folder.rename(aside)
         log.warning("the replay's settings have changed: its checkpoints are now in %s; starting empty", aside)
-    (folder / "newest").mkdir(parents=True, exist_ok=True)
-    partial = note.with_suffix(".partial")
-    partial.write_text(json.dumps(settings, indent=1), encoding="utf-8")
-    partial.replace(note)
+    make_folder(folder / "newest")
+    sweep(folder)
+    remove_halves(folder)
+    write_text(note, json.dumps(settings, indent=1))
 
 
 def newest(folder: Path) -> Path | None:
@@ -82,6 +84,14 @@ def keep_newest(folder: Path) -> None:
     shutil.copytree(path, partial / path.name, copy_function=_link)
     shutil.rmtree(folder / "previous", ignore_errors=True)
     partial.rename(folder / "previous")
+
+
+def remove_halves(folder: Path) -> None:
+    """To be called after a save that failed, and before a server starts: what was not completed fills the disk."""
+    shutil.rmtree(folder / "previous.partial", ignore_errors=True)
+    for path in (folder / "newest").iterdir():
+        if path.is_dir() and not (path / "DONE").exists():
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _link(source: str, target: str) -> None:

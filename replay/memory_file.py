@@ -16,6 +16,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from replay.atomic import make_folder, write_atomically
 from replay.config import UserError, max_windows
 from replay.interface import ReplayCorrupt
 from replay.memory_backend import MemoryReplay, Record, Window
@@ -26,7 +27,10 @@ CHUNK = 4096  # records written at a time: 16 MiB of 64x64 frames; ours
 
 
 def save(replay: MemoryReplay, directory: Path) -> None:
-    """Writes the whole replay into `directory`; a file of before stays until the new one is complete."""
+    """Writes the whole replay into `directory`; a file of before stays until the new one is complete.
+
+    Raises OSError; there may be an empty `directory` then.
+    """
     numbers: dict[int, int] = {}  # id of a record -> its place in the file
     records: list[Record] = []
     windows = np.zeros((len(replay.windows), replay.config.length), np.int32)
@@ -43,17 +47,16 @@ def save(replay: MemoryReplay, directory: Path) -> None:
         "sampled": replay.sampled,
         "rng": replay.rng.bit_generator.state,
     }
-    directory.mkdir(parents=True, exist_ok=True)
-    partial = directory / f"{FILE}.partial"
-    with partial.open("wb") as file:
+
+    def write(file: BinaryIO) -> None:
         file.write(json.dumps(head).encode() + b"\n")
         np.save(file, windows, allow_pickle=False)
         np.save(file, np.array([*replay.fresh.values()], np.int32), allow_pickle=False)
         for start in range(0, len(records), CHUNK):
             file.write(replay.records.dump(records[start : start + CHUNK]))
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, directory / FILE)
+
+    make_folder(directory)
+    write_atomically(directory / FILE, write)
 
 
 def restore(replay: MemoryReplay, directory: Path) -> None:

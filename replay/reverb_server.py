@@ -36,13 +36,20 @@ class ReverbServer:
         self.port = free_port(config.port)
         self.address = f"{host}:{self.port}"
         self._folder = directory / table_name(config, spec)
-        checkpoints.prepare(self._folder, _settings(config, run_id))
+        self._settings = _settings(config, run_id)
+        checkpoints.prepare(self._folder, self._settings)
         self._server = self._start(config, spec, run_id)
 
     def checkpoint(self) -> None:
         """Saves the table; the newest two checkpoints are kept. Inserts pause for some 25 ms."""
-        checkpoints.keep_newest(self._folder)
-        self._server.localhost_client().checkpoint()
+        if not self._folder.exists():  # deleted under the run: without its note a checkpoint would not be read back
+            checkpoints.prepare(self._folder, self._settings)
+        try:
+            checkpoints.keep_newest(self._folder)
+            self._server.localhost_client().checkpoint()
+        except BaseException:  # reverb's errors are of many kinds
+            checkpoints.remove_halves(self._folder)
+            raise
 
     def stats(self) -> ReplayStats:
         """Counts, as of now."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import platform
 import re
 import sys
@@ -22,10 +21,11 @@ from cluster.bench.metrics import MOST, bench_metrics
 from cluster.bench.parts import bench_actor, bench_env, bench_learner
 from cluster.bench.replay import bench_memory, bench_replay
 from cluster.bench.training import bench_training
+from cluster.json_text import json_text, print_json
 from cluster.options import BenchOptions, parse
 from cluster.presets import preset
 from cluster.run_dir import choose_device, env_spec
-from learner.checkpoint import write_atomically
+from replay.atomic import write_text
 from replay.config import UserError
 
 Result = dict[str, Any]
@@ -52,7 +52,7 @@ def bench(arguments: list[str]) -> int:
     if options.out:
         console.print(f"kept in {keep(result, options.out)}", markup=False, soft_wrap=True)
     if options.json:
-        print(json.dumps(result))
+        print_json(result)
     else:
         show(result, Console(width=None if sys.stdout.isatty() else WIDTH))
     for line in failed:
@@ -154,10 +154,10 @@ def keep(result: Result, folder: Path) -> Path:
     machine = result["machine"]
     name = re.sub(r"[^A-Za-z0-9]+", "-", machine["gpu"] or platform.machine()).strip("-").lower()
     path = folder / f"{result['date'][:10]}-{name}-{machine['commit'].rstrip('+') or 'unknown'}.json"
-    text = json.dumps(result, indent=2) + "\n"
+    text = json_text(result, indent=2) + "\n"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, lambda file: file.write(text.encode()))
+        write_text(path, text)
     except OSError as error:
         raise UserError(f"cannot write {path} ({error.strerror}): choose another --out") from error
     return path

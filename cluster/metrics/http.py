@@ -31,14 +31,25 @@ def pages_of(meter: Meter) -> dict[str, Callable[[], Page]]:
 
 def serve(pages: Pages, host: str, port: int) -> str:
     """Starts a server on a thread -> its host:port; port 0 = any free one. Raises UserError where it is taken."""
+    server = _open(pages, host, port)
+    threading.Thread(target=server.serve_forever, name="metrics", daemon=True).start()
+    return f"{host}:{server.server_port}"
+
+
+def check_port(host: str, port: int) -> None:
+    """Raises UserError where `serve` could not; a port below 0 is none at all."""
+    if port < 0:
+        return
+    _open({}, host, port).server_close()
+
+
+def _open(pages: Pages, host: str, port: int) -> _Server:
     try:
-        server = _Server((host, port), _handler(pages))
+        return _Server((host, port), _handler(pages))
     except OSError as error:
         raise UserError(
             f"port {port} for metrics is in use ({error.strerror}): another run? choose --cluster.metrics-port 0"
         ) from error
-    threading.Thread(target=server.serve_forever, name="metrics", daemon=True).start()
-    return f"{host}:{server.server_port}"
 
 
 class _Server(ThreadingHTTPServer):

@@ -35,7 +35,7 @@ PANELS = {  # title -> (metric, colour) of metrics.jsonl
 
 def rows(run: Path) -> list[dict[str, float]]:
     path = run / "metrics.jsonl" if run.is_dir() else run
-    return [json.loads(line) for line in path.read_text().splitlines()]
+    return [json.loads(line) for line in path.read_text().split("\n")[:-1]]  # not one that is being written
 
 
 def published() -> dict[str, list[tuple[float, float]]]:

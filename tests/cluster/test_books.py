@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pytest
 from cluster import books, files
 from cluster.books import Books
 from cluster.files import Curves, Lines
+from cluster.log_file import recording
 from cluster.messages import ActorMessage
 from tests.cluster.tiny import ROOT, rows
 
@@ -90,6 +92,52 @@ def test_a_full_disk_costs_lines_and_points_but_neither_whole_lines_nor_the_proc
     assert written[:50] == list(range(50)) and written[-50:] == list(range(2000, 2050))
     shown = points_of(small_disk / "tensorboard")
     assert shown[:50] == list(range(50)) and shown[-50:] == list(range(2000, 2050))
+
+
+def test_what_cannot_be_written_is_said_once_and_again_when_it_can(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The books, whose folder is not there; at every interval once."""
+    account = Books(tmp_path / "gone" / "actors.json")
+    for _ in range(5):
+        account.save()
+    (tmp_path / "gone").mkdir()
+    account.save()
+    (tmp_path / "gone" / "actors.json").unlink()
+    (tmp_path / "gone").rmdir()
+    account.save()
+    assert [record.getMessage() for record in caplog.records] == [
+        "cannot write to actors.json (No such file or directory); training goes on",
+        "actors.json can be written again",
+        "cannot write to actors.json (No such file or directory); training goes on",
+    ]
+
+
+def test_a_log_on_a_full_disk_costs_its_lines_and_says_so(small_disk: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with recording(["--seed", "1"]) as log_file:
+        log_file.open(small_disk / "log.txt")
+        fill(small_disk / "fill")
+        for number in range(500):
+            logging.getLogger("run").info("line %d", number)
+        (small_disk / "fill").unlink()
+        logging.getLogger("run").info("the last")
+    assert caplog.text.count("cannot write to log.txt (No space left on device)") == 1
+    lines = (small_disk / "log.txt").read_text().splitlines()
+    assert all(" run: " in line or "log.txt" in line for line in lines), "whole lines"
+    assert "INFO run: began: train --seed 1, process" in lines[0]
+    assert "the last" in lines[-2] and "log.txt can be written again" in lines[-1]
+
+
+def test_numbers_that_are_not_finite_are_null_and_named_when_that_begins(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    lines = Lines(tmp_path / "metrics.jsonl")
+    for kl in (1.0, float("nan"), float("nan"), 2.0, float("inf")):
+        lines.write({"update": 3, "kl": kl})
+    lines.close()
+    assert [row["kl"] for row in rows(tmp_path / "metrics.jsonl")] == [1.0, None, None, 2.0, None]
+    assert "NaN" not in (tmp_path / "metrics.jsonl").read_text()
+    assert caplog.text.count("not finite, so null in metrics.jsonl: kl") == 2
 
 
 def points_of(folder: Path) -> list[int]:

@@ -17,9 +17,11 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from actors.rollout import EpisodeReport
 from cluster import run_dir
 from cluster.config import Config
+from cluster.invocation import say_end
 from cluster.messages import ActorMessage, LearnerMessage
 from cluster.presets import cpu
 from cluster.run_log import RunLog, who_waits
+from cluster.signals import Stop
 from cluster.training import ActorNews
 from replay import ReplayStats
 from tests.cluster.tiny import rows
@@ -105,6 +107,50 @@ def test_the_score_is_that_of_the_last_hundred_games(log: RunLog, tmp_path: Path
     episodes = rows(tmp_path / "run" / "episodes.jsonl")
     assert len(episodes) == 101
     assert {"time", "actor", "policy_step", "score", "length", "policy_version"} <= set(episodes[0])
+
+
+def test_a_game_whose_score_is_no_number_spoils_neither_mean_nor_file(
+    log: RunLog, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    log.handle(actor(10, scores=(4.0, float("nan"), float("inf"))))
+    log.close()
+    assert log.score() == 4.0
+    assert [row["score"] for row in rows(tmp_path / "run" / "episodes.jsonl")] == [4.0, None, None]
+    (said,) = [record.getMessage() for record in caplog.records if "ended with score" in record.getMessage()]
+    assert "a game of ALE/Breakout-v5 ended with score nan (actor 0, game 0, 100 policy steps)" in said
+
+
+def test_the_records_know_whether_the_learner_could_save(log: RunLog) -> None:
+    assert log.unsaved == ""
+    log.handle(learner(5, 5)._replace(unsaved="No space left on device"))
+    assert log.unsaved == "No space left on device"
+    log.handle(learner(6, 1))
+    assert log.unsaved == ""
+
+
+@pytest.mark.parametrize(
+    ("saved", "unsaved", "code", "words"),
+    [
+        (9, "", 143, "; update-000000009 saved in"),
+        (5, "", 1, "could NOT be saved (the learner did not save at the end); update-000000005 saved in"),
+        (None, "", 1, "could NOT be saved (the learner did not save at the end); there is no checkpoint in"),
+        (9, "No space left", 1, "could NOT be saved (No space left); update-000000009 saved in"),
+    ],
+)
+def test_the_last_line_tells_what_is_saved_and_the_exit_code_whether_all_is(
+    log: RunLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, saved: int | None, unsaved: str, code: int, words: str
+) -> None:
+    """Of both runtimes; a learner that died before its last save has no say in it. The run was ended by SIGTERM."""
+    run = run_dir.open_run(tmp_path / "run")[0]
+    log.handle(learner(9, 9)._replace(unsaved=unsaved))
+    if saved is not None:
+        run.checkpoints.mkdir()
+        (run.checkpoints / f"update-{saved:09d}.pt").touch()
+    monkeypatch.setattr(Stop, "install", lambda self: None)
+    stop = Stop()
+    stop.signal = 15
+    assert say_end(run, log, "signal 15", stop) == code
+    assert words in log.console.file.getvalue()
 
 
 def test_processes_that_should_run_are_counted_by_role(log: RunLog) -> None:

@@ -60,6 +60,36 @@ def began(run: Run, **changes: object) -> None:
     (run.path / "state.json").write_text(text)
 
 
+def test_a_failed_run_tells_why(run: Run) -> None:
+    run_state.end(run.path, "", "RuntimeError: CUDA error: out of luck")
+    report = describe(read_files(run.path), now=time.time())
+    assert (report["state"], report["why"]) == ("failed", "RuntimeError: CUDA error: out of luck")
+    assert "failed" in text_of(run) and "RuntimeError: CUDA error: out of luck; go on with" in text_of(run)
+
+
+def test_rows_that_are_torn_foreign_or_not_finite_are_no_hindrance(run: Run) -> None:
+    with (run.path / "metrics.jsonl").open("a") as file:
+        # A torn line, one that is no object, and rows of a program that wrote NaN, or nothing of what is expected.
+        file.write('00}\n17\n{"updates_per_second": NaN, "time": 1}\n{}\n')
+        file.write(json.dumps(row(NOW - 1, update=101, updates_per_second=None, kl=None)) + "\n")
+    with (run.path / "episodes.jsonl").open("a") as file:
+        file.write('{"score": null}\n{"score": NaN}\n{}\n[]\n{"sco')
+    report = describe(read_files(run.path), now=NOW)
+    assert report["update"] == 101 and report["updates_per_second"] == 5.0
+    assert report["score"]["games"] == 40 and report["world_model"]["kl"] == 5.0
+    assert lines_of(report)
+
+
+def test_what_was_said_before_the_log_was_open_belongs_to_its_invocation(run: Run) -> None:
+    with (run.path / "log.txt").open("a") as file:
+        file.write(
+            "2026-11-25 12:00:00,000 INFO run: began: train --resume, process 1 on host\n"
+            "2026-11-25 12:00:00,000 WARNING checkpoint: damaged\n"
+            "2026-11-25 12:00:01,000 INFO run: run directory runs/x\n"
+        )
+    assert describe(read_files(run.path), now=NOW)["warnings"]["count"] == 1
+
+
 def test_a_running_run(run: Run) -> None:
     began(run)
     text = text_of(run)

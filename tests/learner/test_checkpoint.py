@@ -89,6 +89,80 @@ def test_a_damaged_checkpoint_is_passed_over_and_that_is_said(
     assert "damaged" in caplog.text and "the one before" in caplog.text
 
 
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_damaged_checkpoint_no_longer_counts_among_those_to_keep(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    agent, optimizers = make_learner()
+    save(tmp_path, agent, optimizers, 10)
+    save(tmp_path, agent, optimizers, 20).write_bytes(b"rubbish")
+    assert checkpoint.load_newest(tmp_path).update == 10  # who only reads changes nothing
+    assert names(tmp_path) == ["latest", "update-000000010.pt", "update-000000020.pt"]
+    assert checkpoint.load_newest(tmp_path, set_aside=True).update == 10
+    assert names(tmp_path) == ["damaged-update-000000020.pt", "latest", "update-000000010.pt"]
+    assert (tmp_path / "latest").read_text() == "update-000000010.pt"
+    assert "set aside as damaged-update-000000020.pt" in caplog.text
+    save(tmp_path, agent, optimizers, 11)
+    assert [path.name for path in checkpoint.list_checkpoints(tmp_path)] == [
+        "update-000000011.pt",
+        "update-000000010.pt",
+    ]
+
+
+def test_where_none_can_be_read_none_is_renamed(tmp_path: Path) -> None:
+    """The next try would otherwise begin anew, without a word."""
+    (tmp_path / "update-000000001.pt").write_bytes(b"rubbish")
+    for _ in range(2):
+        with pytest.raises(UserError, match="none of the 1 checkpoints"):
+            checkpoint.load_newest(tmp_path, set_aside=True)
+
+
+def test_a_file_that_a_later_program_wrote_is_not_called_damaged(tmp_path: Path) -> None:
+    agent, optimizers = make_learner()
+    save(tmp_path, agent, optimizers, 10)
+    torch.save({"format": 99}, save(tmp_path, agent, optimizers, 20))
+    assert checkpoint.load_newest(tmp_path, set_aside=True).update == 10
+    assert "update-000000020.pt" in names(tmp_path)
+
+
+def test_the_one_that_latest_names_is_the_newest(tmp_path: Path) -> None:
+    """A run that fell back to update 10 and was killed between the two renames of its next save."""
+    agent, optimizers = make_learner()
+    for update in (10, 20, 30):
+        save(tmp_path, agent, optimizers, update, keep=3)
+    (tmp_path / "latest").write_text("update-000000010.pt")
+    assert [checkpoint.update_of(path) for path in checkpoint.list_checkpoints(tmp_path)] == [10, 30, 20]
+    assert checkpoint.load_newest(tmp_path).update == 10
+    for rubbish in (b"", b"\xff\xfe", b"update-000000099.pt"):
+        (tmp_path / "latest").write_bytes(rubbish)
+        assert checkpoint.load_newest(tmp_path).update == 30
+
+
+def test_the_checkpoint_just_written_is_always_kept(tmp_path: Path) -> None:
+    save(tmp_path, *make_learner(), 10, keep=0)
+    assert checkpoint.load_newest(tmp_path).update == 10
+
+
+def test_what_a_killed_save_left_is_gone_after_the_next_one(tmp_path: Path) -> None:
+    (tmp_path / ".update-000000005.pt.4711").write_bytes(b"half")
+    (tmp_path / ".latest.4711").write_bytes(b"half")
+    save(tmp_path, *make_learner(), 10)
+    assert names(tmp_path) == ["latest", "update-000000010.pt"]
+
+
+def test_an_error_of_the_device_is_not_taken_for_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(content, file) -> None:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr(torch, "save", fail)
+    with pytest.raises(RuntimeError, match="illegal memory"):
+        save(tmp_path, *make_learner(), 10)
+    assert names(tmp_path) == []
+
+
 def test_nothing_readable_is_an_error_and_nothing_at_all_is_none(tmp_path: Path) -> None:
     assert checkpoint.load_newest(tmp_path) is None
     (tmp_path / "update-000000001.pt").write_bytes(b"rubbish")

@@ -1,0 +1,136 @@
+"""One invocation of `train`, from a request that was understood to the line that tells what is saved."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from rich.console import Console
+
+from actors.config import check_same_game
+from actors.env import resolve
+from cluster import run_dir, run_state
+from cluster.config import Config
+from cluster.log_file import LogFile, one_line
+from cluster.metrics.http import check_port
+from cluster.options import TrainOptions
+from cluster.run_dir import Run
+from cluster.run_lock import Keeper, RunLock
+from cluster.run_log import RunLog
+from cluster.signals import Stop
+from cluster.training import Job, Limits
+from learner import checkpoint
+from replay.atomic import sweep
+from replay.config import UserError
+from replay.experience import EnvSpec
+
+
+class Asked(NamedTuple):
+    """A request to train, understood and found possible as far as that can be seen without touching anything."""
+
+    options: TrainOptions
+    config: Config
+    spec: EnvSpec
+    before: run_state.State | None  # on resume: who trained here last
+    runtime: str
+    trainer: Any  # the runtime's module
+    greeting: Callable[[Job, RunLog], list[str]]  # what is about to happen
+
+
+def train_as_asked(asked: Asked, stop: Stop, lock: RunLock, log_file: LogFile) -> int:
+    """Trains as asked, in a new run directory or one that is gone on with; returns the exit code.
+
+    A new directory is made last of all, when nothing is left that could be refused; one in which nothing has happened
+    when a request turns out to be wrong is removed again.
+    """
+    options, config = asked.options, asked.config
+    run, found, old = Run(run_dir.RUNS, run_dir.new_id()), None, config
+    if options.run_dir and options.resume:
+        run, found, old = go_on(options.run_dir, asked, lock)
+        open_file(log_file, run)
+    limits = Limits(options.steps, options.updates, options.minutes)
+    run_log: RunLog | None = None
+    try:
+        with asked.trainer.ready(Job(config, run, limits, found)) as job:
+            check_port(job.config.cluster.host, job.config.cluster.metrics_port)
+            if options.resume:
+                run_dir.change_config(run, old, config)
+            else:
+                run = run_dir.create(options.run_dir, config, id=run.id, take=lock.take)
+                open_file(log_file, run)
+            job = job._replace(run=run)
+            run_log = open_log(asked, job, lock, log_file)
+            why = train_with(asked, job, run_log, stop)
+    except UserError:
+        if not options.resume and run.path != run_dir.RUNS and not (run_log and run_log.policy_step):
+            lock.close()
+            run_dir.forget(run)
+        raise
+    return say_end(run, run_log, why, stop)
+
+
+def go_on(folder: Path, asked: Asked, lock: RunLock) -> tuple[Run, checkpoint.Checkpoint | None, Config]:
+    """An existing run, the checkpoint to go on from, and its configuration until now; what does not fit is refused."""
+    run, before = run_dir.open_run(folder)
+    check_same_game(resolve(before.env), asked.config.env)
+    lock.take(run.path)
+    for part in (run.path, run.checkpoints, run.path / "prometheus"):
+        sweep(part)
+    found = checkpoint.load_newest(run.checkpoints, set_aside=True)
+    if found:
+        checkpoint.restore(found, run_dir.make_agent(asked.config, asked.spec))
+    return run, found, run_dir.open_run(folder)[1]
+
+
+def open_file(log_file: LogFile, run: Run) -> None:
+    """Raises UserError where log.txt cannot be written."""
+    try:
+        log_file.open(run.path / "log.txt")
+    except OSError as error:
+        raise cannot_write(error, run) from error
+
+
+def cannot_write(error: OSError, run: Run) -> UserError:
+    where = error.filename or run.path
+    return UserError(f"cannot write to {where} ({error.strerror}): mend its permissions or free space")
+
+
+def open_log(asked: Asked, job: Job, lock: RunLock, log_file: LogFile) -> RunLog:
+    """The run's records, greeted with what is about to happen. Raises UserError where they cannot be written."""
+    progress = {"policy_step": job.resume.policy_step, "update": job.resume.update} if job.resume else {}
+    console, keeper = Console(stderr=True), Keeper(job.run, lock, log_file)
+    try:
+        run_log = RunLog(job.config, job.run, console, runtime=asked.runtime, keeper=keeper, **progress)
+    except OSError as error:
+        raise cannot_write(error, job.run) from error
+    for line in asked.greeting(job, run_log):
+        run_log.say(line)
+    if asked.before and asked.before.runtime != asked.runtime:
+        run_log.say(f"so far the run had --runtime {asked.before.runtime}: the replay of that is not read here")
+    return run_log
+
+
+def train_with(asked: Asked, job: Job, run_log: RunLog, stop: Stop) -> str:
+    """Trains; returns why it ended. However it ends, the records say so."""
+    try:
+        why: str = asked.trainer.train(job, run_log, stop)
+    except BaseException as error:
+        run_log.close(error=one_line(error))
+        raise
+    run_log.close(why)
+    return why
+
+
+def say_end(run: Run, run_log: RunLog, why: str, stop: Stop) -> int:
+    """The last line: why, how far, and what is saved; returns the exit code."""
+    saved = checkpoint.list_checkpoints(run.checkpoints) if run_dir.is_ours(run) else []
+    newest = f"{saved[0].stem} saved in {run.path}" if saved else f"there is no checkpoint in {run.path}"
+    behind = (checkpoint.update_of(saved[0]) if saved else 0) < run_log.update
+    lost = run_log.unsaved or ("the learner did not save at the end" if behind else "")
+    run_log.say(
+        f"ended: {why}; update {run_log.update:,}, policy step {run_log.policy_step:,}; "
+        + (f"the end of it could NOT be saved ({lost}); " if lost else "")
+        + newest
+    )
+    return 1 if lost else stop.exit_code
