@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import torch
 
-from actors.env import make_games
+from actors.env import check_game
 from cluster.config import Config, changes, from_json, to_json
 from dreamer.agent import Agent
 from learner import checkpoint
@@ -96,10 +96,8 @@ def make_agent(config: Config, spec: EnvSpec) -> Agent:
 
 
 def env_spec(config: Config) -> EnvSpec:
-    """Opens the game once to see what it looks like; raises UserError where it cannot be played."""
-    games = make_games(config.env, num=1, seed=0)
-    games.close()
-    return with_state(games.spec, config)
+    """Tries the game once to see what it looks like; raises UserError where it cannot be played."""
+    return with_state(check_game(config.env), config)
 
 
 def with_state(spec: EnvSpec, config: Config) -> EnvSpec:
