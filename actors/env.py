@@ -15,9 +15,11 @@ import gymnasium
 import numpy as np
 from ale_py import roms
 
+from actors.calling import Calling, at_start
 from actors.config import EnvConfig, GameBroke, check_crop, check_numbers
-from actors.foreign import Calling, Foreign, at_start, find, import_games
+from actors.foreign import Foreign
 from actors.interface import Arrived
+from actors.opening import find, import_games
 from actors.screen import as_screen, level_table, one_thread, shrink
 from replay.config import UserError
 from replay.experience import EnvSpec, Step
@@ -36,7 +38,6 @@ class AtariGame:
     """A game of the Arcade Learning Environment. No FIRE on reset: pressing it is the player's business."""
 
     def __init__(self, settings: dict, config: EnvConfig, seed: int) -> None:
-        ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)  # else every emulator prints a banner
         self.ale = ale = ale_py.ALEInterface()
         ale.setInt("random_seed", seed)  # of the sticky actions; must precede the ROM
         ale.setFloat("repeat_action_probability", config.sticky)
@@ -49,7 +50,7 @@ class AtariGame:
         self.names, self.named = [code.name for code in self._codes], True
         self.screen_shape = ale.getScreenDims()
         self.look = ale.getScreenGrayscale if config.grayscale else ale.getScreenRGB  # writes into its argument
-        self.start, self.lives = ale.reset_game, ale.lives
+        self.start, self.lives, self.told_lives = ale.reset_game, ale.lives, ale.lives
 
     def frame(self, action: int) -> tuple[float, bool, bool]:
         """Plays one frame -> reward, true end, end by a limit of the game's own."""
@@ -63,7 +64,7 @@ class PictureGame:
     """Any other Gymnasium game that shows a picture; the methods are those of `AtariGame`.
 
     Sticky actions are made here, per frame like the emulator's. No-ops at the start need an action that is known to be
-    NOOP (`foreign.action_meanings`); without one `noop_max` has no effect.
+    NOOP (`opening.action_meanings`); without one `noop_max` has no effect.
     """
 
     def __init__(self, config: EnvConfig, seed: int) -> None:
@@ -259,11 +260,17 @@ def make_games(config: EnvConfig, num: int, seed: int, *, first: int = 0) -> Gam
 def open_game(config: EnvConfig, seed: int) -> AtariGame | PictureGame:
     """One game, checked; `config` is resolved."""
     spec = find(config)
+    ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)  # else every emulator prints a banner
     # The emulator would leave a wrapper or a limit away that is registered with the game.
     if spec.entry_point not in _ATARI or spec.additional_wrappers or spec.max_episode_steps is not None:
         return PictureGame(config, seed)
     with at_start(config.id), Calling(config.id, "the emulator"):
         return AtariGame(spec.kwargs, config, seed)
+
+
+def is_emulator_below(game: AtariGame | PictureGame) -> bool:
+    """Whether an Atari game is played through Gymnasium, in somebody's wrapper."""
+    return isinstance(game, PictureGame) and isinstance(game.foreign.env.unwrapped, ale_py.AtariEnv)
 
 
 def action_names(config: EnvConfig) -> list[str]:

@@ -30,7 +30,7 @@ USAGE = """usage: dreamer COMMAND [options]     (dreamer COMMAND --help tells a 
   config     print every value of a preset with its source
   params     print parameter counts
   monitor    watch a training that runs, with Prometheus
-  doctor     check this machine
+  doctor     check this machine, or with --env ID a game
 """
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import re
 import sys
 from dataclasses import replace
 from importlib.util import find_spec
@@ -16,10 +17,12 @@ from rich.console import Console
 
 from actors.env import resolve
 from cluster import doctor as checks
+from cluster import doctor_env as game_checks
 from cluster import ray_environment, run_dir, run_state
 from cluster.bench.ceilings import slow_bfloat16
 from cluster.config import SECTIONS, Config, check, to_json, train_every
 from cluster.options import (
+    DoctorEnvOptions,
     DoctorOptions,
     PresetOptions,
     TrainOptions,
@@ -226,7 +229,9 @@ def parameter_counts(config: Config) -> dict[str, int]:
 
 
 def doctor(arguments: list[str]) -> int:
-    """Checks this machine; 1 if something that training needs is missing."""
+    """Checks this machine, or with --env a game; 1 if something that training needs is missing."""
+    if any(word.startswith("--env") for word in arguments):
+        return doctor_env(arguments)
     options = parse(DoctorOptions, arguments, command="doctor")
     found = checks.run_all()
     if options.json:
@@ -235,3 +240,14 @@ def doctor(arguments: list[str]) -> int:
         for line in found:
             print(f"{'ok  ' if line.ok else 'BAD '} {line.name:10} {line.found}{'' if line.ok else ': ' + line.mend}")
     return 0 if all(line.ok for line in found) else 1
+
+
+def doctor_env(arguments: list[str]) -> int:
+    """Plays a game and says what is wrong with it; 1 if training on it would fail, 2 if it does not even start."""
+    base = base_config(arguments)
+    words = [re.sub(r"^--env(?=$|=)", "--env.id", word) for word in arguments]
+    options = parse(DoctorEnvOptions, words, command="doctor", default=DoctorEnvOptions(base.env))
+    if options.steps < 1:
+        raise UserError(f"--steps must be at least 1, not {options.steps}")
+    report = game_checks.report
+    return report(options.env, steps=options.steps, seed=options.seed, length=base.replay.length, as_json=options.json)

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 import tyro
 
-from actors.config import Perturbation
+from actors.config import EnvConfig, Perturbation
 from cluster.config import ClusterConfig, Config, flat
 from cluster.presets import cpu
 from replay.config import UserError
@@ -114,8 +114,20 @@ class MonitorOptions:
 
 @dataclass(frozen=True)
 class DoctorOptions:
-    """Check this machine: one line for each thing that must be right."""
+    """Check this machine: one line for each thing that must be right. With --env ID a game instead."""
 
+    env: str | None = None  # Gymnasium id: play this game and say what is wrong or unusual about it
+    json: bool = False  # one JSON document on stdout
+
+
+@dataclass(frozen=True)
+class DoctorEnvOptions:
+    """Play a game and say what is wrong or unusual about it: one line each. --env ID is short for --env.id ID."""
+
+    env: EnvConfig  # as training would play it
+    preset: Preset | None = None  # whose settings; default: as for train
+    steps: int = 200  # policy steps
+    seed: int = 0  # of the game
     json: bool = False  # one JSON document on stdout
 
 

@@ -11,9 +11,11 @@ import gymnasium
 import numpy as np
 import pytest
 
+from actors.calling import Calling
 from actors.config import EnvConfig, GameBroke
 from actors.env import action_names, check_game, make_games
-from actors.foreign import Calling, Foreign, action_meanings
+from actors.foreign import Foreign
+from actors.opening import action_meanings
 from actors.parallel import ParallelGames
 from replay.config import UserError
 from tests.actors import faulty_games, toy_games
