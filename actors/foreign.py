@@ -37,7 +37,9 @@ class Foreign:
                 seen, actions = self.env.observation_space, self.env.action_space
                 self.shape: tuple[int, ...] = seen.shape
                 self.low, self.high = seen.low, seen.high
-                self.num_actions, self._first_action = int(actions.n), int(actions.start)
+                self.num_actions = int(actions.n)
+                # Of the type that action_space.sample() gives: with it a game was tried by its author.
+                self._actions = [actions.dtype.type(actions.start + a) for a in range(self.num_actions)]
             with Calling(self.id, "get_action_meanings()"):
                 self.names = action_meanings(self.env)  # None where they are not known
         self.thorough = False  # whether pictures are also held against the range that is declared, which takes longer
@@ -57,7 +59,7 @@ class Foreign:
     def step(self, action: int) -> Came:
         """Plays one frame. action: 0..num_actions-1. Raises GameBroke."""
         with self._stepping:
-            back = self.env.step(self._first_action + action)
+            back = self.env.step(self._actions[action])
         if not isinstance(back, tuple) or len(back) != 5:
             old = " (that is the old Gym API)" if isinstance(back, tuple) and len(back) == 4 else ""
             due = "observation, reward, terminated, truncated, info"

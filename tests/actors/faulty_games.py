@@ -36,6 +36,13 @@ class Seedless(Toy):
         return super().reset()
 
 
+class Item(Toy):
+    """Was only ever tried with action_space.sample()."""
+
+    def step(self, action):
+        return super().step(action.item())
+
+
 class OldApi(Toy):
     def step(self, action):
         picture, reward, over, _, info = super().step(action)
@@ -160,6 +167,11 @@ STRANGE = {
     "Drawing": {"init": wants_drawing},
     "Printing": {"init": prints},
     "Tiny": {"shape": (2, 2, 3)},
+    "Large": {"step": reward(1000)},
+    "NoReward": {"step": reward(0.0)},
+    "LateRange": {"init": space(0, 250, (64, 64, 3), np.uint8), "step": late(picture(lambda seen: seen | 255))},
+    "Flipped": {"reset": lambda self, seen, told: (seen[::-1], told), "step": picture(lambda seen: seen[::-1, ::-1])},
+    "ReadOnly": {"step": picture(lambda seen: np.broadcast_to(seen[:1], seen.shape))},
     "OneStep": {"length": 1},
 }
 
@@ -171,6 +183,7 @@ for _name, _ways in STRANGE.items():
 # Wrapped by Gymnasium, whose own wrapper stumbles first; and what cannot even be made.
 gymnasium.register("Faulty/OldApiLimited-v0", OldApi, max_episode_steps=100)
 gymnasium.register("Faulty/Seedless-v0", Seedless)
+gymnasium.register("Faulty/Item-v0", Item)
 gymnasium.register("Faulty/NoEntry-v0", "tests.actors.faulty_games:Missing")
 gymnasium.register("Faulty/NoModule-v0", "no_such_package.games:Game")
 gymnasium.register("Faulty/NoGame-v0", lambda: 3)

@@ -62,7 +62,7 @@ def test_ctrl_c_is_nobodys_fault() -> None:
         raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("name", faulty_games.STRANGE)
+@pytest.mark.parametrize("name", [*faulty_games.STRANGE, "Item"])
 def test_a_strange_game_is_played(name: str, capfd: pytest.CaptureFixture[str]) -> None:
     check_game(faulty(name))
     assert np.isfinite(play(faulty(name), [0, 1, 2])[0].reward).all()

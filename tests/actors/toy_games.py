@@ -49,6 +49,31 @@ class Reused(Toy):
         return self.canvas, info
 
 
+class Chance(Toy):
+    """Draws from a generator that no reset seeds, or from the game's own."""
+
+    def __init__(self, own=False, **toy):
+        super().__init__(**toy)
+        self.rng = None if own else np.random.default_rng()
+
+    def step(self, action):
+        picture, *rest = super().step(action)
+        picture[0, 0] = (self.rng or self.np_random).integers(256)
+        return picture, *rest
+
+
+class Painted(Toy):
+    """Shows something else."""
+
+    def __init__(self, paint, **toy):
+        super().__init__(**toy)
+        self.paint = paint
+
+    def _picture(self, left):
+        picture, info = super()._picture(left)
+        return self.paint(picture), info
+
+
 class Fewer(gymnasium.ActionWrapper):
     """Some of the game's actions."""
 
@@ -120,6 +145,14 @@ gymnasium.register("Toy/NoopTold-v0", lambda: Told(_noop_game(), [1, 0]))
 gymnasium.register("Toy/NoopWrong-v0", lambda: Wrong(_noop_game(), [2, 1, 0]))
 gymnasium.register("Toy/BreakoutOfThree-v0", lambda: Fewer(gymnasium.make("ALE/Breakout-v5"), [1, 2, 3]))
 gymnasium.register("Toy/BreakoutLimited-v0", "ale_py.env:AtariEnv", kwargs={"game": "breakout"}, max_episode_steps=5)
+gymnasium.register("Toy/Chance-v0", Chance, kwargs={"length": 1000})
+gymnasium.register("Toy/Seeded-v0", Chance, kwargs={"own": True, "length": 1000})
+for _name, _paint in {
+    "Black": np.zeros_like,
+    "Dark": lambda picture: (picture > 0).astype(np.uint8),
+    "Still": lambda picture: np.arange(picture.size).reshape(picture.shape).astype(np.uint8),
+}.items():
+    gymnasium.register(f"Toy/{_name}-v0", Painted, kwargs={"paint": _paint, "length": 1000})
 gymnasium.register("Toy/Long-v0", Toy, kwargs={"length": 10**9})
 gymnasium.register("PongDeterministic-v4", Toy)  # a name that looks old, but is taken
 _picture = spaces.Box(0, 255, (64, 64, 3), np.uint8)
