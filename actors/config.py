@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import difflib
-import importlib
-import re
 from dataclasses import asdict, dataclass
 from typing import Annotated, Literal, TypeAlias
 
 from replay.bounds import Rule, first_fault
 from replay.config import UserError
+
+
+class GameBroke(RuntimeError):
+    """A game's own code has failed, or returned what it does not declare: one line; exit code 1, or 2 at the start."""
+
 
 Perturbation = Literal["none", "background", "brightness", "noop"]
 Shrink = Literal["area", "max"]
@@ -114,26 +116,3 @@ def check_crop(shape: tuple[int, ...], config: EnvConfig) -> None:
             f"env.shrink max needs whole blocks: env.size {config.size} must divide the {high}x{wide} pixels that "
             "env.crop leaves"
         )
-
-
-def import_games(config: EnvConfig) -> None:
-    """Imports the module that registers the game; an error inside that module is its author's and shows as it is."""
-    if not config.import_module:
-        return
-    try:
-        importlib.import_module(config.import_module)
-    except ModuleNotFoundError as error:
-        raise UserError(
-            f"env.import_module {config.import_module} cannot be imported ({error}): install it or set PYTHONPATH"
-        ) from error
-
-
-def near_names(name: str, known: list[str]) -> str:
-    """Those of the known games whose bare names look most like that of `name`, as the end of a sentence."""
-
-    def bare(full: str) -> str:
-        return re.sub(r"(Deterministic|NoFrameskip)?(-v\d+)?$", "", full.split("/")[-1]).lower()
-
-    by_bare = {bare(full): full for full in known}  # the last of several versions stays
-    near = difflib.get_close_matches(bare(name), by_bare, n=3)
-    return f": did you mean {', '.join(by_bare[n] for n in near)}?" if near else ": see env.import_module for own games"

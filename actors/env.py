@@ -5,6 +5,7 @@ ALE games are played through the emulator itself: Gymnasium's step would fetch a
 
 from __future__ import annotations
 
+import logging
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -14,8 +15,11 @@ import gymnasium
 import numpy as np
 from ale_py import roms
 
-from actors.config import EnvConfig, check_crop, check_numbers, import_games, near_names
+from actors.calling import Calling, at_start
+from actors.config import EnvConfig, GameBroke, check_crop, check_numbers
+from actors.foreign import Foreign
 from actors.interface import Arrived
+from actors.opening import find, import_games
 from actors.screen import as_screen, level_table, one_thread, shrink
 from replay.config import UserError
 from replay.experience import EnvSpec, Step
@@ -25,6 +29,7 @@ from replay.experience import EnvSpec, Step
 LONGER_NOOPS = 90  # a game starts with noop_max + 1 ... noop_max + LONGER_NOOPS no-ops
 SLIP = 0.1  # probability that a policy step is played as a no-op; like a sticky action, the record does not say so
 
+log = logging.getLogger("games")
 _ATARI = ("ale_py.env:AtariEnv", "ale_py:AtariEnv", ale_py.AtariEnv)
 _OLD_NAME = re.compile(r"(?P<game>\w+?)(?P<kind>Deterministic|NoFrameskip)?-v(?P<version>[04])")
 
@@ -33,7 +38,6 @@ class AtariGame:
     """A game of the Arcade Learning Environment. No FIRE on reset: pressing it is the player's business."""
 
     def __init__(self, settings: dict, config: EnvConfig, seed: int) -> None:
-        ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)  # else every emulator prints a banner
         self.ale = ale = ale_py.ALEInterface()
         ale.setInt("random_seed", seed)  # of the sticky actions; must precede the ROM
         ale.setFloat("repeat_action_probability", config.sticky)
@@ -43,10 +47,10 @@ class AtariGame:
         if settings.get("difficulty") is not None:
             ale.setDifficulty(settings["difficulty"])
         self._codes = list(ale.getLegalActionSet() if config.full_action_set else ale.getMinimalActionSet())
-        self.names = [code.name for code in self._codes]
+        self.names, self.named = [code.name for code in self._codes], True
         self.screen_shape = ale.getScreenDims()
         self.look = ale.getScreenGrayscale if config.grayscale else ale.getScreenRGB  # writes into its argument
-        self.start, self.lives = ale.reset_game, ale.lives
+        self.start, self.lives, self.told_lives = ale.reset_game, ale.lives, ale.lives
 
     def frame(self, action: int) -> tuple[float, bool, bool]:
         """Plays one frame -> reward, true end, end by a limit of the game's own."""
@@ -59,39 +63,54 @@ class AtariGame:
 class PictureGame:
     """Any other Gymnasium game that shows a picture; the methods are those of `AtariGame`.
 
-    Sticky actions are made here, per frame like the emulator's. No-ops at the start need an action named NOOP
-    (`get_action_meanings`, as Atari-like games have it); without one `noop_max` has no effect.
+    Sticky actions are made here, per frame like the emulator's. No-ops at the start need an action that is known to be
+    NOOP (`opening.action_meanings`); without one `noop_max` has no effect.
     """
 
-    def __init__(self, env: gymnasium.Env, config: EnvConfig, seed: int) -> None:
-        self._env, self._config, self._rng = env, config, np.random.default_rng(seed)
-        self._first_action = int(env.action_space.start)
-        meanings = getattr(env.unwrapped, "get_action_meanings", None)  # optional in Gymnasium
-        self.names = list(meanings()) if meanings else [str(n) for n in range(env.action_space.n)]
-        self.screen_shape = env.observation_space.shape[:2]
-        self._picture, self._info = env.reset(seed=seed)
-        if config.life_loss and "lives" not in self._info:
-            raise UserError(f"{config.id} does not tell its lives (info['lives']): set env.life_loss to false")
+    def __init__(self, config: EnvConfig, seed: int) -> None:
+        self.foreign = game = Foreign(config)
+        self._config, self._rng = config, np.random.default_rng(seed)
+        self.named = game.names is not None
+        self.names = game.names or [str(n) for n in range(game.num_actions)]
+        self.screen_shape = game.shape[:2]
+        with at_start(config.id):
+            self._picture, self._info = game.reset(seed=seed)
+            if config.life_loss and self.told_lives() is None:
+                raise UserError(f"{config.id} does not tell its lives (info['lives']): set env.life_loss to false")
         self._doing: int | None = None  # the action that a sticky joystick holds
 
     def start(self) -> None:
-        self._picture, self._info = self._env.reset()
+        self._picture, self._info = self.foreign.reset()
         self._doing = None
 
     def frame(self, action: int) -> tuple[float, bool, bool]:
         if self._doing is None or self._rng.random() >= self._config.sticky:
             self._doing = action
-        self._picture, reward, over, cut, self._info = self._env.step(self._first_action + self._doing)
-        return float(reward), bool(over), bool(cut)
+        self._picture, reward, over, cut, self._info = self.foreign.step(self._doing)
+        return reward, over, cut
 
     def look(self, screen: np.ndarray) -> None:
-        screen[...] = as_screen(np.asarray(self._picture), self._config.grayscale)
+        screen[...] = as_screen(self._picture, self._config.grayscale)
 
     def lives(self) -> int:
-        return int(self._info.get("lives", 0))
+        """0 where nothing depends on them: what a game tells of them need not make sense then."""
+        if not (self._config.life_loss or self._config.auto_fire):
+            return 0
+        lives = self.told_lives()
+        if lives is None and self._config.life_loss:
+            raise GameBroke(f"{self._config.id}: info has no 'lives' any more: set env.life_loss to false")
+        return lives or 0
+
+    def told_lives(self) -> int | None:
+        """What the game itself says, if it does."""
+        return self.foreign.lives(self._info)
 
     def close(self) -> None:
-        self._env.close()
+        """A game that cannot even end has cost nothing: it is only said."""
+        try:
+            self.foreign.close()
+        except GameBroke as error:
+            log.warning("%s", error)
 
 
 class Games:
@@ -105,10 +124,11 @@ class Games:
     ) -> None:
         self.games, self.num, self._rngs, self._config = games, len(games), rngs, config
         check_crop(games[0].screen_shape, config)
+        why = "" if games[0].named else " (what its actions mean is not told, or a wrapper changes it)"
         if config.auto_fire and "FIRE" not in games[0].names:
-            raise UserError(f"{config.id} has no action FIRE: set env.auto_fire to false")
+            raise UserError(f"{config.id} has no action FIRE{why}: set env.auto_fire to false")
         if config.perturb == "noop" and "NOOP" not in games[0].names:
-            raise UserError(f"{config.id} has no action NOOP: choose another env.perturb")
+            raise UserError(f"{config.id} has no action NOOP{why}: choose another env.perturb")
         channels = 1 if config.grayscale else 3
         self.spec = EnvSpec((config.size, config.size, channels), len(games[0].names))
         shape = games[0].screen_shape if config.grayscale else (*games[0].screen_shape, 3)
@@ -239,17 +259,18 @@ def make_games(config: EnvConfig, num: int, seed: int, *, first: int = 0) -> Gam
 
 def open_game(config: EnvConfig, seed: int) -> AtariGame | PictureGame:
     """One game, checked; `config` is resolved."""
-    spec = gymnasium.registry.get(config.id)
-    if spec is None:
-        raise UserError(f"env.id {config.id} is unknown{near_names(config.id, list(gymnasium.registry))}")
-    if spec.entry_point in _ATARI:
+    spec = find(config)
+    ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)  # else every emulator prints a banner
+    # The emulator would leave a wrapper or a limit away that is registered with the game.
+    if spec.entry_point not in _ATARI or spec.additional_wrappers or spec.max_episode_steps is not None:
+        return PictureGame(config, seed)
+    with at_start(config.id), Calling(config.id, "the emulator"):
         return AtariGame(spec.kwargs, config, seed)
-    try:
-        env = gymnasium.make(config.id, disable_env_checker=True)
-    except gymnasium.error.Error as error:  # e.g. that game's own dependency is missing
-        raise UserError(f"env.id {config.id} cannot be made: {' '.join(str(error).split())}") from error
-    check_spaces(env, config.id)
-    return PictureGame(env, config, seed)
+
+
+def is_emulator_below(game: AtariGame | PictureGame) -> bool:
+    """Whether an Atari game is played through Gymnasium, in somebody's wrapper."""
+    return isinstance(game, PictureGame) and isinstance(game.foreign.env.unwrapped, ale_py.AtariEnv)
 
 
 def action_names(config: EnvConfig) -> list[str]:
@@ -259,9 +280,19 @@ def action_names(config: EnvConfig) -> list[str]:
     return games.games[0].names
 
 
-def check_game(config: EnvConfig) -> None:
-    """Raises a UserError, one line, if no such game can be played."""
-    make_games(config, num=1, seed=0).close()
+def check_game(config: EnvConfig) -> EnvSpec:
+    """What the game looks like from outside, after trying it. Raises a UserError, one line, if it cannot be played."""
+    games = make_games(config, num=1, seed=0)
+    try:
+        with at_start(config.id):
+            for game in games.games:
+                if isinstance(game, PictureGame):
+                    game.foreign.rehearse()
+            games.reset()
+            games.step(np.zeros(1, np.int32))
+    finally:
+        games.close()
+    return games.spec
 
 
 def find_rom(game: str, name: str) -> Path:
@@ -272,17 +303,3 @@ def find_rom(game: str, name: str) -> Path:
     if path is None:
         raise UserError(f"the ROM of {name}, {game}, is not one of ale-py's: choose another env.id")
     return path
-
-
-def check_spaces(env: gymnasium.Env, name: str) -> None:
-    """What the game shows is a picture, and its actions can be counted."""
-    seen, actions = env.observation_space, env.action_space
-    shape = seen.shape or ()
-    is_picture = len(shape) == 2 or (len(shape) == 3 and shape[2] in (1, 3))
-    if not (isinstance(seen, gymnasium.spaces.Box) and seen.dtype == np.uint8 and is_picture):
-        raise UserError(
-            f"the observation of {name} is not a picture (uint8 [H,W,3], [H,W,1] or [H,W]) but "
-            f"{type(seen).__name__} {seen.dtype} {list(shape)}: wrap the game so that it shows one"
-        )
-    if not isinstance(actions, gymnasium.spaces.Discrete):
-        raise UserError(f"the actions of {name} are not discrete but {type(actions).__name__}: choose another env.id")

@@ -2,6 +2,7 @@
 
     parent      send: actions into the shared memory, one byte to every worker ... receive: one byte from each, copy
     worker i                 its games step, their records into the shared memory, one byte back
+                             (a game that breaks: another byte and the error, which the parent raises as its own)
 
 A byte over a socket costs 2 or 3 times a semaphore (some 10 us per worker and tick, where two games of Breakout play
 for 900), but it cannot be missed that the other side died: a worker whose parent is gone reads the end of the stream.
@@ -24,6 +25,7 @@ import socket
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Iterator
 from contextlib import suppress
 from itertools import pairwise
@@ -31,7 +33,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from actors.config import EnvConfig, check_numbers
+from actors.config import EnvConfig, GameBroke, check_numbers
 from actors.env import Games, make_games
 from actors.interface import Arrived
 from replay.config import UserError
@@ -39,7 +41,7 @@ from replay.experience import EnvSpec, Step
 
 PATIENCE = 60.0  # seconds without an answer after which a worker counts as hung; also at the start
 CLOSE_SECONDS = 5.0  # in which the workers may leave by themselves
-STEP, RESET, DONE = b"s", b"r", b"."
+STEP, RESET, DONE, BROKEN = b"s", b"r", b".", b"!"
 
 
 class Share(NamedTuple):
@@ -66,7 +68,8 @@ def record_dtype(config: EnvConfig) -> np.dtype:
 
 
 class ParallelGames:
-    """`AnyGames` spread over worker processes. A worker that dies or hangs is a RuntimeError; then only close it."""
+    """`AnyGames` spread over worker processes. A game that breaks, a worker that dies or hangs: GameBroke; then only
+    close it."""
 
     def __init__(self, config: EnvConfig, num: int, seed: int, workers: int) -> None:
         assert 0 < workers <= num, (workers, num)
@@ -154,10 +157,7 @@ class Worker:
         """Waits for the games -> number of their actions."""
         self.wait()
         with self.socket.makefile("rb") as stream:
-            found = pickle.load(stream)
-        if isinstance(found, UserError):
-            raise found
-        return found
+            return pickle.load(stream)
 
     def tell(self, word: bytes) -> None:
         try:
@@ -170,19 +170,23 @@ class Worker:
         try:
             byte = self.socket.recv(1)
         except TimeoutError:
-            raise RuntimeError(f"{self} has not answered for {self.socket.gettimeout():g} seconds") from None
+            raise GameBroke(f"{self} has not answered for {self.socket.gettimeout():g} seconds") from None
         except ConnectionError:
             byte = b""
         if not byte:
             raise self._died()
+        if byte == BROKEN:
+            with self.socket.makefile("rb") as stream:
+                error, there = pickle.load(stream)
+            raise error from RuntimeError(f"in {self}:\n{there}")  # so that the traceback over there is not lost
 
-    def _died(self) -> RuntimeError:
+    def _died(self) -> GameBroke:
         try:
             code = self.process.wait(CLOSE_SECONDS)
         except subprocess.TimeoutExpired:
-            return RuntimeError(f"{self} has hung up and goes on running")
+            return GameBroke(f"{self} has hung up and goes on running")
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else "has ended, its error stands above"
-        return RuntimeError(f"{self} {how} (exit code {code})")
+        return GameBroke(f"{self} {how} (exit code {code})")
 
     def __str__(self) -> str:
         first, num = self.share.first, self.share.num
@@ -203,17 +207,16 @@ def work(connection: socket.socket, memory: int) -> None:
     records = records[share.first : share.first + share.num]
     try:
         games = make_games(share.config, share.num, share.seed, first=share.first)
-    except UserError as error:
-        answer(connection, DONE + pickle.dumps(error))
-        return
-    answer(connection, DONE + pickle.dumps(games.spec.num_actions))
-    for word in words(connection):
-        arrived = games.reset() if word == RESET else games.step(records["action"].copy())
-        for field, value in arrived.step._asdict().items():
-            records[field] = value
-        records["is_last"] = arrived.is_last
-        answer(connection, DONE)
-    games.close()
+        answer(connection, DONE + pickle.dumps(games.spec.num_actions))
+        for word in words(connection):
+            arrived = games.reset() if word == RESET else games.step(records["action"].copy())
+            for field, value in arrived.step._asdict().items():
+                records[field] = value
+            records["is_last"] = arrived.is_last
+            answer(connection, DONE)
+        games.close()
+    except (UserError, GameBroke) as error:
+        answer(connection, BROKEN + pickle.dumps((error, traceback.format_exc())))
 
 
 def words(connection: socket.socket) -> Iterator[bytes]:

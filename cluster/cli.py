@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Callable
 
+from actors.config import GameBroke
 from cluster.errors import HeadLost, RunDirLost
 from learner.config import Diverged
 from replay.config import UserError
@@ -29,7 +30,7 @@ USAGE = """usage: dreamer COMMAND [options]     (dreamer COMMAND --help tells a 
   config     print every value of a preset with its source
   params     print parameter counts
   monitor    watch a training that runs, with Prometheus
-  doctor     check this machine
+  doctor     check this machine, or with --env ID a game
 """
 
 
@@ -44,7 +45,7 @@ def main(argv: list[str] | None = None) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except (Diverged, HeadLost, RunDirLost) as error:
+    except (Diverged, GameBroke, HeadLost, RunDirLost) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except BrokenPipeError:  # the reader of our output has seen enough

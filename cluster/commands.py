@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import sys
 from dataclasses import replace
 from importlib.util import find_spec
@@ -13,6 +14,7 @@ import torch
 
 from actors.env import resolve
 from cluster import doctor as checks
+from cluster import doctor_env as game_checks
 from cluster import ray_environment, run_dir, run_state
 from cluster.bench.ceilings import slow_bfloat16
 from cluster.config import SECTIONS, Config, check, to_json, train_every
@@ -20,6 +22,7 @@ from cluster.invocation import Asked, train_as_asked
 from cluster.json_text import print_json
 from cluster.log_file import recording
 from cluster.options import (
+    DoctorEnvOptions,
     DoctorOptions,
     PresetOptions,
     TrainOptions,
@@ -207,7 +210,9 @@ def parameter_counts(config: Config) -> dict[str, int]:
 
 
 def doctor(arguments: list[str]) -> int:
-    """Checks this machine; 1 if something that training needs is missing."""
+    """Checks this machine, or with --env a game; 1 if something that training needs is missing."""
+    if any(word.startswith("--env") for word in arguments):
+        return doctor_env(arguments)
     options = parse(DoctorOptions, arguments, command="doctor")
     found = checks.run_all()
     if options.json:
@@ -216,3 +221,12 @@ def doctor(arguments: list[str]) -> int:
         for line in found:
             print(f"{'ok  ' if line.ok else 'BAD '} {line.name:10} {line.found}{'' if line.ok else ': ' + line.mend}")
     return 0 if all(line.ok for line in found) else 1
+
+
+def doctor_env(arguments: list[str]) -> int:
+    """Plays a game and says what is wrong with it; 1 if training on it would fail, 2 if it does not even start."""
+    base = base_config(arguments)
+    words = [re.sub(r"^--env(?=$|=)", "--env.id", word) for word in arguments]
+    options = parse(DoctorEnvOptions, words, command="doctor", default=DoctorEnvOptions(base.env))
+    report = game_checks.report
+    return report(options.env, steps=options.steps, seed=options.seed, length=base.replay.length, as_json=options.json)

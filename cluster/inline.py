@@ -28,6 +28,7 @@ from cluster.feeds import ActingFeed, ReplayFeed
 from cluster.gallery import Gallery
 from cluster.run_dir import Run, choose_device, make_agent, with_state
 from cluster.run_log import RunLog
+from cluster.short_games import ShortGames
 from cluster.signals import Stop
 from cluster.training import ActorNews, Gaps, Job, Tally, append, prepare_learner, reached
 from learner import checkpoint
@@ -73,7 +74,7 @@ class InlineRun:
         )
         self.whole = True  # the agent is not in the middle of an update
         self.waited = 0.0  # seconds that the games waited for updates
-        self.gaps = Gaps(device)
+        self.gaps, self.short = Gaps(device), ShortGames(config)
         self.gallery = Gallery(config.train, config.env, self.clock)
         self.began = time.monotonic()
 
@@ -122,12 +123,18 @@ class InlineRun:
         """What happened since the last report. The side that waited for most of that time counts as held back."""
         half = (time.monotonic() - self.news.began) / 2
         held = self.news.wait_seconds > half
-        self.log.handle(self.news.message(self.writers))
+        played = self.news.message(self.writers)
+        self.log.handle(played)
         self.acting.report(self.writers, waited=self.waited, version=self.news.version, newest=self.tally.update)
         self.tally.waited(self.gaps.seconds())
         stats = self.replay.stats()
         self.memory.stats(stats._replace(actors_wait=held, learner_waits=not held))
-        self.log.handle(self.tally.message(stats))
+        learned = self.tally.message(stats)
+        self.log.handle(learned)
+        for message in (played, learned):
+            self.short.hear(message)
+        if line := self.short.look():
+            self.log.say(line)
 
     def _play(self, ticks: Iterator[Tick]) -> None:
         """One record of every game."""

@@ -22,6 +22,7 @@ from cluster.messages import ActorMessage, LearnerMessage, Message
 from cluster.roles import REPLAY, ActorRole, LearnerRole, ReplayRole
 from cluster.run_dir import choose_device, env_spec
 from cluster.run_log import RunLog
+from cluster.short_games import ShortGames
 from cluster.signals import Stop
 from cluster.supervise import Worker, last_line, news_of_silence, raise_if_diverged, silence, user_error, watch
 from cluster.training import Job, reached
@@ -49,6 +50,7 @@ class RayRun:
         self.replay = Worker("replay", self._start_replay, speaks=False)
         self.learner = Worker("learner", self._start_learner)
         self.troupe = Troupe(config.cluster, self._start_actor, run_log.say)
+        self.short = ShortGames(config)
         self.began = self.board_heard = time.monotonic()
         self.has_begun = False  # whoever must be there was there
         self.said_wait = Every(WAIT_SAY_SECONDS)
@@ -64,6 +66,7 @@ class RayRun:
             self.troupe.follow_nodes()
             self._expect()
             self._exchange(Orders(policy_step=self.log.policy_step))
+            self._look_at_lengths()
             why = self._supervise() or self._why_end(stop)
             self._await_everybody()
         self._end(why)
@@ -104,7 +107,8 @@ class RayRun:
             self.log.handle(message)
 
     def _hear(self, message: Message) -> None:
-        """Takes note of a sign of life."""
+        """Takes note of a sign of life, and of how long games last."""
+        self.short.hear(message)
         worker = self.troupe.find(message) if isinstance(message, ActorMessage) else None
         worker = self.learner if isinstance(message, LearnerMessage) else worker
         if worker:
@@ -165,6 +169,16 @@ class RayRun:
             )
         if self.said_wait.due() and not placement.is_local(cluster):
             self.log.say(f"waiting: {lacking}; {seconds:.0f} of {cluster.wait_seconds:.0f} s")
+
+    def _look_at_lengths(self) -> None:
+        """Says that the games are too short to be trained on, and ends where they stay so."""
+        try:
+            line = self.short.look()
+        except UserError:
+            self._end("the games are too short")
+            raise
+        if line:
+            self.log.say(line)
 
     def _why_end(self, stop: Stop) -> str:
         if stop.signal:

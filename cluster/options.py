@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 import tyro
 import tyro._errors
 
-from actors.config import Perturbation, Share
+from actors.config import EnvConfig, Perturbation, Share
 from cluster.config import SECTIONS, ClusterConfig, Config
 from learner.config import Seed
 from replay.bounds import Kind, kinds, misfits
@@ -120,8 +120,20 @@ class MonitorOptions:
 
 @dataclass(frozen=True)
 class DoctorOptions:
-    """Check this machine: one line for each thing that must be right."""
+    """Check this machine: one line for each thing that must be right. With --env ID a game instead."""
 
+    env: str | None = None  # Gymnasium id: play this game and say what is wrong or unusual about it
+    json: bool = False  # one JSON document on stdout
+
+
+@dataclass(frozen=True)
+class DoctorEnvOptions:
+    """Play a game and say what is wrong or unusual about it: one line each. --env ID is short for --env.id ID."""
+
+    env: EnvConfig  # as training would play it
+    preset: Preset | None = None  # whose settings; default: as for train
+    steps: Limit = 200  # policy steps
+    seed: Seed = 0  # of the game
     json: bool = False  # one JSON document on stdout
 
 
@@ -140,10 +152,13 @@ def parse(kind: type[T], arguments: list[str], *, command: str, default: T | Non
 
 
 def option_kinds(kind: type[Any]) -> dict[str, Kind]:
-    """Option -> what it may be; "config" stands for all values of all sections."""
-    found = {as_option(name): allowed for name, allowed in kinds(kind).items() if name != "config"}
-    for section, fields in SECTIONS.items() if "config" in kinds(kind) else ():
-        found |= {as_option(f"{section}.{name}"): allowed for name, allowed in kinds(fields).items()}
+    """Option -> what it may be; a section stands for all of its values, "config" for those of all sections."""
+    fields = kinds(kind)
+    mine = {name: settings for name, settings in SECTIONS.items() if name in fields and fields[name].plain is settings}
+    sections = SECTIONS if "config" in fields else mine
+    found = {as_option(name): allowed for name, allowed in fields.items() if name != "config" and name not in sections}
+    for section, settings in sections.items():
+        found |= {as_option(f"{section}.{name}"): allowed for name, allowed in kinds(settings).items()}
     return found
 
 

@@ -26,7 +26,7 @@ from typing import NamedTuple
 
 import torch
 
-from actors.env import make_games
+from actors.env import check_game
 from cluster.config import Config, changes, check_agent, from_json, to_json
 from cluster.json_text import json_text
 from dreamer.agent import Agent
@@ -202,10 +202,8 @@ def check_network(config: Config, spec: EnvSpec, available: int) -> None:
 
 
 def env_spec(config: Config) -> EnvSpec:
-    """Opens the game once to see what it looks like; raises UserError where it cannot be played."""
-    games = make_games(config.env, num=1, seed=0)
-    games.close()
-    return with_state(games.spec, config)
+    """Tries the game once to see what it looks like; raises UserError where it cannot be played."""
+    return with_state(check_game(config.env), config)
 
 
 def with_state(spec: EnvSpec, config: Config) -> EnvSpec:

@@ -24,11 +24,13 @@ from dreamer.equations import scalar_mean, squash
 from dreamer.insight import RATIOS, foresee_events, see_what_moves
 from dreamer.types import Batch
 from dreamer.world_model import scale_pixels
+from replay.config import UserError
 
 CONTEXT, AHEAD = 16, 15  # steps
 SETTLED = 4  # steps from the zero state after which the posterior is judged: before, nobody can know how the ball flies
 GAMES = 8  # played side by side
 LOOKS = (1, 5, 15)  # steps ahead at which the dream is judged
+PATIENCE = 3000  # steps of all games without a window, after which it is no longer waited for
 LEAST = 0.1  # of white: what is darker is no ball
 
 Report = dict[str, float]
@@ -91,9 +93,16 @@ def play_windows(agent: Agent, env: EnvConfig, *, windows: int, seed: int) -> Ba
 
 
 def cut_windows(ticks: Iterable[Tick]) -> Iterator[Batch]:
-    """Windows of single games [CONTEXT + AHEAD], one after the other without overlap; they begin as if from nothing."""
+    """Windows of single games [CONTEXT + AHEAD], one after the other without overlap; they begin as if from nothing.
+
+    Raises UserError where no game lasts that long.
+    """
     pieces: dict[int, list[tuple[np.ndarray, ...]]] = {}
+    waited = 0  # ticks since the last window
     for tick in ticks:
+        waited += 1
+        if waited > PATIENCE:
+            raise UserError(f"the games are over within {CONTEXT + AHEAD - 1} steps, too few to judge a world model by")
         for game, is_first in enumerate(tick.step.is_first):
             piece = pieces.setdefault(game, [])
             if is_first:
@@ -104,6 +113,7 @@ def cut_windows(ticks: Iterable[Tick]) -> Iterator[Batch]:
                 window.is_first[0] = True
                 yield window
                 piece.clear()
+                waited = 0
 
 
 # --- Breakout's ball ---

@@ -25,7 +25,7 @@ ONLY_IN = {  # library -> the files or packages that may import it
     "reverb": "replay/reverb_",
     "tensorflow": "replay/reverb_",
     "tree": "replay/reverb_",
-    "gymnasium": "actors/env.py",
+    "gymnasium": ("actors/env.py", "actors/opening.py"),
     "ale_py": "actors/env.py",
     "cv2": "actors/screen.py",
     "prometheus_client": "cluster/metrics/",

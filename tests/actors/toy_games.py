@@ -1,5 +1,6 @@
 """Tiny Gymnasium games whose picture tells what happened. Importing this module registers them."""
 
+import ale_py  # noqa: F401  registers the ALE ids
 import gymnasium
 import numpy as np
 from gymnasium import spaces
@@ -32,9 +33,88 @@ class Toy(gymnasium.Env):
 
     def step(self, action):
         assert self.action_space.contains(action)
+        assert self.frames < self.length, "a step after the end"
         self.frames += 1
         picture, info = self._picture(50 * (action - self.start))
         return picture, float(action - self.start + 1), self.frames >= self.length, False, info
+
+
+class Reused(Toy):
+    """Draws every picture into the same array."""
+
+    def _picture(self, left):
+        picture, info = super()._picture(left)
+        self.canvas = getattr(self, "canvas", picture)
+        self.canvas[...] = picture
+        return self.canvas, info
+
+
+class Chance(Toy):
+    """Draws from a generator that no reset seeds, or from the game's own."""
+
+    def __init__(self, own=False, **toy):
+        super().__init__(**toy)
+        self.rng = None if own else np.random.default_rng()
+
+    def step(self, action):
+        picture, *rest = super().step(action)
+        picture[0, 0] = (self.rng or self.np_random).integers(256)
+        return picture, *rest
+
+
+class Painted(Toy):
+    """Shows something else."""
+
+    def __init__(self, paint, **toy):
+        super().__init__(**toy)
+        self.paint = paint
+
+    def _picture(self, left):
+        picture, info = super()._picture(left)
+        return self.paint(picture), info
+
+
+class Fewer(gymnasium.ActionWrapper):
+    """Some of the game's actions."""
+
+    def __init__(self, env, chosen):
+        super().__init__(env)
+        self.chosen, self.action_space = chosen, spaces.Discrete(len(chosen))
+
+    def action(self, action):
+        return self.chosen[action]
+
+
+class Stepped(gymnasium.Wrapper):
+    """A step of its own, that could do anything with an action."""
+
+    def step(self, action):
+        return self.env.step((action + 1) % 3)
+
+
+class Half(gymnasium.RewardWrapper):
+    """Another reward, the same actions."""
+
+    def reward(self, reward):
+        return reward / 2
+
+
+class Told(Fewer):
+    """Says what its actions mean."""
+
+    def get_action_meanings(self):
+        return ["NOOP", "FIRE"]
+
+
+class Wrong(Fewer):
+    """Says what the game's actions mean, as some wrappers do for good measure."""
+
+    def get_action_meanings(self):
+        return [*self.unwrapped.get_action_meanings(), "DOWN"]
+
+
+def _noop_game():
+    return Toy(noop=True, length=200)
 
 
 class Odd(gymnasium.Env):
@@ -56,6 +136,23 @@ gymnasium.register("Toy/Lives-v0", Toy, kwargs={"lives": 5, "length": 9})
 gymnasium.register("Toy/Limited-v0", Toy, max_episode_steps=6)
 gymnasium.register("Toy/FromFive-v0", Toy, kwargs={"start": 5})
 gymnasium.register("Toy/Noop-v0", Toy, kwargs={"noop": True, "length": 200})
+gymnasium.register("Toy/Reused-v0", Reused, kwargs={"noop": True, "length": 200})
+gymnasium.register("Toy/NoopFewer-v0", lambda: Fewer(_noop_game(), [0, 2]))
+gymnasium.register("Toy/NoopTurned-v0", lambda: Fewer(_noop_game(), [2, 1, 0]))
+gymnasium.register("Toy/NoopStepped-v0", lambda: Stepped(_noop_game()))
+gymnasium.register("Toy/NoopPlain-v0", lambda: gymnasium.wrappers.TimeLimit(Half(_noop_game()), 150))
+gymnasium.register("Toy/NoopTold-v0", lambda: Told(_noop_game(), [1, 0]))
+gymnasium.register("Toy/NoopWrong-v0", lambda: Wrong(_noop_game(), [2, 1, 0]))
+gymnasium.register("Toy/BreakoutOfThree-v0", lambda: Fewer(gymnasium.make("ALE/Breakout-v5"), [1, 2, 3]))
+gymnasium.register("Toy/BreakoutLimited-v0", "ale_py.env:AtariEnv", kwargs={"game": "breakout"}, max_episode_steps=5)
+gymnasium.register("Toy/Chance-v0", Chance, kwargs={"length": 1000})
+gymnasium.register("Toy/Seeded-v0", Chance, kwargs={"own": True, "length": 1000})
+for _name, _paint in {
+    "Black": np.zeros_like,
+    "Dark": lambda picture: (picture > 0).astype(np.uint8),
+    "Still": lambda picture: np.arange(picture.size).reshape(picture.shape).astype(np.uint8),
+}.items():
+    gymnasium.register(f"Toy/{_name}-v0", Painted, kwargs={"paint": _paint, "length": 1000})
 gymnasium.register("Toy/Long-v0", Toy, kwargs={"length": 10**9})
 gymnasium.register("PongDeterministic-v4", Toy)  # a name that looks old, but is taken
 _picture = spaces.Box(0, 255, (64, 64, 3), np.uint8)

@@ -23,6 +23,7 @@ from cluster.world_report import (
     play_windows,
 )
 from dreamer.types import Batch, State
+from replay.config import UserError
 from replay.experience import Step
 
 LENGTH = CONTEXT + AHEAD
@@ -45,6 +46,12 @@ def test_windows_are_of_one_game_and_begin_as_if_from_nothing() -> None:
     for window in found:
         assert len(window.obs) == LENGTH
         assert window.is_first.tolist() == [True] + [False] * (LENGTH - 1)
+
+
+def test_games_that_are_too_short_are_not_played_for_ever() -> None:
+    every = list(range(0, 10_000, LENGTH - 1))
+    with pytest.raises(UserError, match="over within 30 steps"):
+        list(cut_windows(ticks(10_000, {0: every, 1: every})))
 
 
 def test_the_ball_is_looked_for_between_bricks_paddle_and_walls() -> None:
