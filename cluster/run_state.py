@@ -13,8 +13,7 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-import psutil
-
+from cluster.process_identity import start_of
 from learner.checkpoint import write_atomically
 
 log = logging.getLogger("run")
@@ -26,7 +25,7 @@ class State(NamedTuple):
 
     host: str
     pid: int
-    process_start: float  # seconds since 1970: a later process may have the same number
+    process_start: str  # see process_identity.start_of: a later process may have the same number
     runtime: str  # ray | inline
     began: float  # seconds since 1970
     metrics: str  # URL of the driver's metrics, or "off"
@@ -36,8 +35,8 @@ class State(NamedTuple):
 
 def begin(run: Path, *, runtime: str, metrics: str) -> None:
     """This process trains from now on."""
-    start = psutil.Process().create_time()
-    _write(run, State(socket.gethostname(), os.getpid(), start, runtime, time.time(), metrics))
+    pid = os.getpid()
+    _write(run, State(socket.gethostname(), pid, start_of(pid), runtime, time.time(), metrics))
 
 
 def end(run: Path, why: str) -> None:
@@ -55,14 +54,10 @@ def read(run: Path) -> State | None:
 
 
 def alive(state: State) -> bool | None:
-    """Whether the process is still there; None = it is on another machine, nobody can know."""
-    if state.host != socket.gethostname():
+    """Whether the process is still there; None = nobody can know: another machine, or an older version."""
+    if state.host != socket.gethostname() or not isinstance(state.process_start, str):
         return None
-    try:
-        process = psutil.Process(state.pid)
-        return abs(process.create_time() - state.process_start) < 1 and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.Error:
-        return False
+    return start_of(state.pid) == state.process_start
 
 
 def _write(run: Path, state: State) -> None:
