@@ -18,6 +18,7 @@ from cluster.board_link import CALL_SECONDS
 from cluster.cli import SPIN
 from cluster.errors import HeadLost
 from cluster.every import Every
+from cluster.mailbox import Parcel, Reader
 from cluster.messages import ActorMessage, LearnerMessage, Message
 from cluster.roles import REPLAY, ActorRole, LearnerRole, ReplayRole
 from cluster.run_dir import choose_device, env_spec
@@ -28,6 +29,7 @@ from cluster.training import Job, reached
 from cluster.troupe import Troupe
 from replay.config import UserError
 from replay.ports import free_port
+from replay.proxy import bypass
 
 log = logging.getLogger("launch")
 START_SECONDS = 120.0  # that a process may take to start
@@ -45,6 +47,7 @@ class RayRun:
         port = free_port(config.replay.port)
         self.config = config = replace(config, replay=replace(config.replay, port=port))
         self.board = Board.options(resources=placement.ON_HEAD).remote(config.cluster)
+        self.mail = Reader()
         self.place = placement.Place(config, job.run, env_spec(config), self.board, f"{config.cluster.host}:{port}")
         self.replay = Worker("replay", self._start_replay, speaks=False)
         self.learner = Worker("learner", self._start_learner)
@@ -86,7 +89,7 @@ class RayRun:
         now = time.monotonic()
         try:
             order = self.troupe.order(orders)
-            messages: list[Message] = ray.get(self.board.exchange.remote(order), timeout=CALL_SECONDS)
+            parcel: Parcel = ray.get(self.board.exchange.remote(order, self.mail.receipt), timeout=CALL_SECONDS)
         except ray.exceptions.ActorDiedError as error:  # a dead process is started again by Ray, a dead node is not
             raise HeadLost("the node of Ray's head has died, and the run with it") from error
         except (ray.exceptions.RayError, TimeoutError) as error:
@@ -99,7 +102,7 @@ class RayRun:
                 worker.heard = max(worker.heard, now)
             return
         self.board_heard = now
-        for message in messages:
+        for message in self.mail.open(parcel):
             self._hear(message)
             self.log.handle(message)
 
@@ -230,6 +233,7 @@ class RayRun:
 def ready(job: Job) -> Iterator[Job]:
     """Joins or starts Ray; the job with the address that our servers announce. Leaves Ray as it was."""
     with placement.ray_of(job.config.cluster, namespace=job.run.id) as host:
+        bypass(host, *placement.addresses())
         yield job.at(host)
 
 

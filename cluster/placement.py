@@ -176,6 +176,11 @@ def found() -> str:
     return f"{len(nodes)} node(s): " + ", ".join(f"{count} with {kind}" for kind, count in sorted(kinds.items()))
 
 
+def addresses() -> list[str]:
+    """Of the nodes that are there now. Raises HeadLost."""
+    return [node["NodeManagerAddress"] for node in _nodes()]
+
+
 def has(node: dict, resource: str) -> bool:
     """Whether a node offers any of it."""
     return bool(node["Resources"].get(resource))

@@ -6,12 +6,14 @@ import os
 import secrets
 
 from cluster.config import ClusterConfig
+from replay.proxy import bypass
 
 
 def set_for(cluster: ClusterConfig) -> None:
     """Sets what the user has not set himself; to be called before the first import of Ray."""
     # Ray reports its use to its makers unless told otherwise; a training run has no business with that.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    bypass(cluster.host, cluster.address)  # every process of a Ray of our own inherits it
     if cluster.address != "local":
         return
     # A Ray of our own listens on 127.0.0.1 only. It would take the machine's outer address whatever it is told; the

@@ -25,6 +25,7 @@ from replay.interface import (
     Writer,
 )
 from replay.memory_backend import HostRecords, MemoryReplay
+from replay.proxy import bypass
 
 __all__ = [
     "EnvSpec",
@@ -75,6 +76,7 @@ def serve(
     host: the name under which other machines reach this one; it only goes into the address.
     """
     _need_reverb()
+    bypass(host)
     from replay.reverb_server import ReverbServer
 
     server: ReplayServer = ReverbServer(config, spec, directory=directory, run_id=run_id, host=host)
@@ -96,6 +98,7 @@ def connect(
     should_stop: ends an `append` that waits for the learner; it returns, and the windows under way may be lost.
     """
     _need_reverb()
+    bypass(address)
     from replay.reverb_client import Link, ReverbReplay
 
     link = Link(address, config, spec, run_id=run_id, patience=patience)
