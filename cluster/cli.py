@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Callable
 
-from cluster.errors import HeadLost
+from cluster.errors import HeadLost, RunFailed
 from learner.config import Diverged
 from replay.config import UserError
 
@@ -44,7 +44,7 @@ def main(argv: list[str] | None = None) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except (Diverged, HeadLost) as error:
+    except (Diverged, HeadLost, RunFailed) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except BrokenPipeError:  # the reader of our output has seen enough

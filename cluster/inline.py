@@ -21,6 +21,7 @@ from actors.exploration import epsilons
 from actors.parallel import make_parallel_games
 from actors.rollout import Tick, play
 from cluster.config import to_json
+from cluster.errors import as_run_failed
 from cluster.every import Every
 from cluster.feeds import ActingFeed, ReplayFeed
 from cluster.gallery import Gallery
@@ -212,8 +213,9 @@ def ready(job: Job) -> Iterator[Job]:
 
 
 def train(job: Job, run_log: RunLog, stop: Stop) -> str:
-    """Trains in this process; returns why it ended."""
-    return InlineRun(job, run_log).train(stop)
+    """Trains in this process; returns why it ended. Raises UserError, Diverged, or RunFailed in place of all others."""
+    with as_run_failed():
+        return InlineRun(job, run_log).train(stop)
 
 
 def _replay_folder(replay: Path, update: int) -> Path:

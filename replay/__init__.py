@@ -91,17 +91,19 @@ def connect(
     run_id: str,
     patience: float = PATIENCE,
     should_stop: Callable[[], bool] = lambda: False,
+    lives: Callable[[], bool] = lambda: False,
 ) -> Replay:
     """Connects to the replay server of the run `run_id`.
 
-    patience: seconds of silence after which the server counts as gone (ReplayUnavailable).
+    patience: seconds of silence after which the server counts as gone (ReplayUnavailable), but for one that ...
+    lives: ... is there all the same, and loads what it had saved; asked after each such silence, from several threads.
     should_stop: ends an `append` that waits for the learner; it returns, and the windows under way may be lost.
     """
     _need_reverb()
     bypass(address)
     from replay.reverb_client import Link, ReverbReplay
 
-    link = Link(address, config, spec, run_id=run_id, patience=patience)
+    link = Link(address, config, spec, run_id=run_id, patience=patience, lives=lives)
     return ReverbReplay(link, should_stop)
 
 
