@@ -30,6 +30,7 @@ from cluster.supervise import (
     news_of_silence,
     raise_if_diverged,
     silence,
+    traceback_of,
     user_error,
     watch,
 )
@@ -176,7 +177,7 @@ class RayRun:
         if not self.has_begun and worker.incarnation == 0 and (wrong := user_error(error)):
             raise wrong from error
         raise_if_diverged(error)
-        if worker.said != (said := str(error)):  # not the same page again and again
+        if worker.said != (said := traceback_of(error)):  # not the same page again and again
             worker.said = said
             note.info("%s died: %s", worker.role, said)
         if not self.has_begun and worker in (self.replay, self.learner) and failed_to_start(error):
@@ -185,7 +186,7 @@ class RayRun:
 
     def _lose(self, worker: Worker, why: str) -> None:
         """Takes note of a death and says it. Raises RunFailed where the run cannot go on without this process."""
-        self.log.say(worker.died(why))
+        said = worker.died(why)
         needed = worker in (self.replay, self.learner)
         if worker.hopeless() and (needed or self.troupe.hopeless()):
             who = f"the {worker.role}" if needed else f"every actor, {worker.role} like the others,"
@@ -193,6 +194,7 @@ class RayRun:
                 f"{who} has died {worker.fruitless} times in a row without {worker.purpose}: {why} "
                 f"(more in {self.job.run.path / 'log.txt'})"
             )
+        self.log.say(said)
 
     def _restart(self, worker: Worker) -> None:
         self.log.restarted(worker.role)
@@ -277,7 +279,7 @@ class RayRun:
             for worker, error in [(running.pop(ref), error_of(ref)) for ref in done]:
                 if error is not None:
                     wrong = f"{worker.role} died ({last_line(error)})"
-                    note.info("%s died: %s", worker.role, error)
+                    note.info("%s died: %s", worker.role, traceback_of(error))
                     self.log.say(wrong)
             now = time.monotonic()
             heard = max((worker.heard for worker in running.values()), default=now)

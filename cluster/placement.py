@@ -25,6 +25,7 @@ import ray
 from cluster.config import ClusterConfig, Config
 from cluster.errors import HeadLost, RunFailed, in_one_line
 from cluster.run_dir import Run
+from cluster.signals import withheld
 from replay.config import UserError
 from replay.experience import EnvSpec
 
@@ -113,16 +114,17 @@ def is_local(cluster: ClusterConfig) -> bool:
 def start_local(cluster: ClusterConfig, *, namespace: str) -> None:
     """A Ray of our own on this machine, which offers both roles. Raises RunFailed."""
     try:
-        ray.init(
-            address="local",
-            namespace=namespace,
-            include_dashboard=False,
-            # Roles are placed by hand and counted as 0 CPUs: two cores must be enough for all of them.
-            resources={HEAD_NODE: 1, ACTOR_NODE: min(cluster.actors, cluster.max_actors)},
-            object_store_memory=LOCAL_STORE,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-        )
+        with withheld():
+            ray.init(
+                address="local",
+                namespace=namespace,
+                include_dashboard=False,
+                # Roles are placed by hand and counted as 0 CPUs: two cores must be enough for all of them.
+                resources={HEAD_NODE: 1, ACTOR_NODE: min(cluster.actors, cluster.max_actors)},
+                object_store_memory=LOCAL_STORE,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+            )
     except Exception as error:  # whatever it is, forty lines of it help nobody
         raise RunFailed(f"Ray does not start on this machine: {in_one_line(error)}") from error
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -144,6 +145,11 @@ def last_line(error: Exception) -> str:
     """The end of what an error says: where Ray puts the reason."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1][:200] if lines else type(error).__name__
+
+
+def traceback_of(error: Exception) -> str:
+    """All that an error says, without colours, and without the numbers of the process, which differ every time."""
+    return re.sub(r"\x1b\[[0-9;]*m| \(pid=[^)]*\)", "", str(error))
 
 
 def failed_to_start(error: Exception) -> bool:
