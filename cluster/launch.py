@@ -59,7 +59,7 @@ class RayRun:
         self.mail = Reader()
         self.place = placement.Place(config, job.run, env_spec(config), self.board, f"{config.cluster.host}:{port}")
         self.replay = Worker(
-            "replay", partial(starting.start_replay, self.place), purpose="anything trained from it", speaks=False
+            "replay", partial(starting.start_replay, self.place), purpose="a minute of service", speaks=False
         )
         self.learner = Worker(
             "learner", partial(starting.start_learner, self.place, job.limits.updates), purpose="a new update"

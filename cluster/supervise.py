@@ -114,6 +114,8 @@ def _look_for_place(worker: Worker) -> None:
     now = time.monotonic()
     if not worker.where or not worker.speaks:
         worker.heard = now
+    if worker.where and not worker.speaks and now - worker.started > HEALTHY_SECONDS:
+        worker.progressed = True  # it has served for a minute
     if not worker.where:
         worker.where, worker.started = where, now
     worker.where_ref = None if worker.speaks else worker.handle.where.remote()

@@ -1,6 +1,7 @@
 """Python imports this at its start where it is on PYTHONPATH: a fault in every Ray process that plays a role.
 
-SABOTAGE=learn: the learner's loop raises; optimizers: its constructor does; act: choosing actions does.
+SABOTAGE=learn: the learner's loop raises; optimizers: its constructor does; act: choosing actions does;
+inline: the learner's loop of an inline run raises.
 """
 
 import os
@@ -13,13 +14,13 @@ def fail(*arguments: object, **options: object) -> None:
     raise ValueError(f"a wrong value in {FAULT}")
 
 
-if FAULT and any("default_worker" in word for word in sys.orig_argv):
+if FAULT == "inline" or (FAULT and any("default_worker" in word for word in sys.orig_argv)):
     import dreamer.agent
     import learner.loop
     import learner.step
 
     match FAULT:
-        case "learn":
+        case "learn" | "inline":
             learner.loop.learn = fail
         case "optimizers":
             learner.step.make_optimizers = fail
