@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -15,7 +15,7 @@ import ray
 from cluster import placement, starting
 from cluster.board import Board, Orders
 from cluster.board_link import CALL_SECONDS
-from cluster.errors import HeadLost, RunFailed
+from cluster.errors import HeadLost, RunFailed, as_run_failed, in_one_line
 from cluster.every import Every
 from cluster.mailbox import Parcel, Reader
 from cluster.messages import ActorMessage, LearnerMessage, Message
@@ -36,6 +36,7 @@ from cluster.supervise import (
 )
 from cluster.training import Job, reached
 from cluster.troupe import Troupe
+from learner.config import Diverged
 from replay.config import UserError
 from replay.ports import free_port
 from replay.proxy import bypass
@@ -72,12 +73,13 @@ class RayRun:
         self.expected: list[str] = []
 
     def train(self, stop: Stop) -> str:
-        """Runs until a limit or a signal; saves; returns why it ended. Raises RunFailed, also then all is saved."""
+        """Runs until a limit or a signal; saves; returns why it ended. After an error, too, what can be saved is."""
         try:
             why = self._run(stop)
-        except RunFailed as error:
-            with suppress(RunFailed):  # what goes wrong now is said, too
-                self._end(str(error))
+        except (UserError, HeadLost, Diverged):  # nothing has begun, nobody is there, nothing is worth saving
+            raise
+        except Exception as error:
+            self._end_after(error)
             raise
         self._end(why)
         return why
@@ -262,6 +264,15 @@ class RayRun:
         if wrong := self._finish([self.learner], stop_learner=True, seconds=END_SECONDS, most=most):
             raise RunFailed(f"the last checkpoint may be missing: {wrong}")
 
+    def _end_after(self, error: Exception) -> None:
+        """Saves what can be saved; what fails now must not hide the error, but for the death of Ray itself."""
+        try:
+            self._end(str(error) if isinstance(error, RunFailed) else in_one_line(error))
+        except HeadLost:
+            raise
+        except Exception as second:
+            self.log.say(f"not all could be saved after the error: {in_one_line(second)}")
+
     def _finish(self, workers: list[Worker], *, stop_learner: bool, seconds: float, most: float) -> str:
         """Until they have ended; without a word from them for `seconds`, or after `most`, it goes on without them.
 
@@ -311,6 +322,7 @@ def train(job: Job, run_log: RunLog, stop: Stop) -> str:
     """Trains on the Ray that is ready; returns why it ended."""
     stop.install()
     try:
-        return RayRun(job, run_log).train(stop)
+        with as_run_failed():
+            return RayRun(job, run_log).train(stop)
     except HeadLost as error:
         raise HeadLost(f"{error}; start Ray again and go on with --resume --run-dir {job.run.path}") from error
