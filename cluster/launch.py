@@ -191,7 +191,7 @@ class RayRun:
         said = worker.died(why)
         needed = worker in (self.replay, self.learner)
         if worker.hopeless() and (needed or self.troupe.hopeless()):
-            who = f"the {worker.role}" if needed else f"every actor, {worker.role} like the others,"
+            who = f"the {worker.role}" if needed else f"no actor plays any more: {worker.role}"
             raise RunFailed(
                 f"{who} has died {worker.fruitless} times in a row without {worker.purpose}: {why} "
                 f"(more in {self.job.run.path / 'log.txt'})"

@@ -50,7 +50,7 @@ def test_a_learner_that_dies_five_times_without_an_update_ends_the_run(tmp_path:
 def test_actors_that_all_die_end_the_run(tmp_path: Path) -> None:
     code, said, log = sabotaged(tmp_path / "run", "act")
     assert code == 1
-    assert "every actor, actor-0 like the others, has died 5 times in a row without a finished game" in said[-1]
+    assert "no actor plays any more: actor-0 has died 5 times in a row without a finished game" in said[-1]
     assert "ValueError: a wrong value in act" in said[-1] and "policy_step" in log
 
 
