@@ -198,7 +198,11 @@ class Worker:
 
 def work(connection: socket.socket, memory: int) -> None:
     """Opens its games, then steps them at every word until the parent hangs up, which its death does too."""
-    for number in (signal.SIGINT, signal.SIGTERM):  # whoever ends a whole group of processes means the parent
+    for number in (
+        signal.SIGINT,
+        signal.SIGTERM,
+        signal.SIGHUP,
+    ):  # whoever ends a whole group of processes means the parent
         signal.signal(number, signal.SIG_IGN)
     with connection.makefile("rb") as stream:
         share: Share = Share(*pickle.load(stream))

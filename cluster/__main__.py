@@ -1,6 +1,4 @@
-import sys
-
-from cluster.cli import main
+from cluster.cli import program
 
 if __name__ == "__main__":
-    sys.exit(main())
+    program()

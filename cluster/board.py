@@ -15,6 +15,7 @@ import ray
 
 from cluster.config import ClusterConfig
 from cluster.instruments import open_instruments
+from cluster.mailbox import Mailbox, Parcel, Receipt
 from cluster.messages import Message, Note
 
 NOTHING = -1  # in the place of an update: there are no weights on the board
@@ -54,7 +55,7 @@ class Weights(NamedTuple):
 
 @ray.remote(num_cpus=0, max_restarts=-1)
 class Board:
-    """Mailbox for weights (newest only) and messages (until the driver takes them).
+    """Mailbox for weights (newest only) and messages (until the driver has got them).
 
     Ray starts it again when it dies, empty: the driver repeats its orders twice a second, the learner publishes when it
     hears that there are no weights, and the totals in an actor's next message make up for those that were lost.
@@ -63,9 +64,11 @@ class Board:
     def __init__(self, cluster: ClusterConfig) -> None:
         self._weights: Weights | None = None
         self._serial = time.time_ns()  # a board that is started again does not use a number twice
-        self._messages: list[Message] = []
+        self._mail = Mailbox()
         self._orders: Orders | None = None
-        self._meter, self._target = open_instruments(cluster, "board", "board")
+        self._meter, target = open_instruments(cluster, "board", "board")
+        if target:
+            self._mail.put(target)
 
     def publish(self, update: int, arrays: list[np.ndarray]) -> None:
         """Replaces the published policy."""
@@ -84,16 +87,16 @@ class Board:
 
     def post(self, message: Message) -> Answer:
         """Leaves a message for the driver; returns its orders."""
-        self._messages.append(message)
-        self._meter.set("dreamer_board_messages_waiting", len(self._messages))
+        self._mail.put(message)
+        self._meter.set("dreamer_board_messages_waiting", self._mail.waiting())
         return Answer(self._orders, self._weights.update if self._weights else NOTHING)
 
-    def exchange(self, orders: Orders) -> list[Message]:
-        """The driver's call: gives orders, takes the messages."""
+    def exchange(self, orders: Orders, receipt: Receipt) -> Parcel:
+        """The driver's call: gives orders, says what it has got, takes the messages that it has not."""
         self._orders = orders
-        messages, self._messages = self._messages, []
-        self._meter.set("dreamer_board_messages_waiting", 0)
-        return [*messages, self._target] if self._target else messages
+        parcel = self._mail.take(receipt)
+        self._meter.set("dreamer_board_messages_waiting", self._mail.waiting())
+        return parcel
 
 
 class NoteHandler(logging.Handler):

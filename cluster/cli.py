@@ -1,17 +1,18 @@
 """The command line: `python -m cluster COMMAND`, or `dreamer COMMAND`. Exit codes: 0 done, 2 wrong request, 1 failed,
-130 / 143 interrupted after saving."""
+129 / 130 / 143 interrupted (SIGHUP, Ctrl-C, SIGTERM); a training has saved then."""
 
 from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 from collections.abc import Callable
+from typing import NoReturn
 
-from actors.config import GameBroke
-from cluster.errors import HeadLost, RunDirLost
-from learner.config import Diverged
-from replay.config import UserError
+from cluster import signals, terminal
+
+Command = Callable[[list[str]], int]
 
 # How long torch's threads spin for the next piece of work before they sleep. Spinning takes the cores from games and
 # other processes, sleeping delays the next piece. Preset cpu (batch 16) on two cores, seconds per update alone and
@@ -34,32 +35,76 @@ USAGE = """usage: dreamer COMMAND [options]     (dreamer COMMAND --help tells a 
 """
 
 
+def program() -> NoReturn:
+    """The whole life of the process."""
+    code = main()
+    signals.take(signals.quit_with(code))
+    sys.exit(code)
+
+
 def main(argv: list[str] | None = None) -> int:
     """Runs one command; returns the exit code."""
     arguments = sys.argv[1:] if argv is None else argv
-    screen = logging.StreamHandler()
-    screen.setLevel(logging.WARNING)
-    logging.basicConfig(format="%(levelname)s: %(message)s", handlers=[screen])
+    with signals.as_before():
+        signals.take(signals.quit_at_once)
+        terminal.prepare()
+        screen = logging.StreamHandler()
+        screen.setLevel(logging.WARNING)
+        logging.basicConfig(format="%(levelname)s: %(message)s", handlers=[screen])
+        return _run(_import_commands(), arguments)
+
+
+def _run(commands: dict[str, Command], arguments: list[str]) -> int:
+    """The command that is asked for. What ends it is one line; raises what nobody has foreseen."""
+    from cluster.errors import ENDS, in_one_line
+    from replay.config import UserError
+
+    interrupt = signals.Interrupt()
+    signals.take(interrupt)
     try:
-        return _run(arguments)
+        code = _choose(commands, arguments)
+        terminal.flush_result()
+        return code
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except (Diverged, GameBroke, HeadLost, RunDirLost) as error:
+    except ENDS as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    except BrokenPipeError:  # the reader of our output has seen enough
+    except BaseException as error:
+        if interrupt.signal:  # whatever libraries have made of Interrupted
+            return 128 + interrupt.signal
+        if isinstance(error, SystemExit) and error.code == signal.SIGTERM:  # Ray's answer to it while it starts
+            return 128 + signal.SIGTERM
+        if isinstance(error, BrokenPipeError) and terminal.result_is_unwanted():
+            terminal.drop_result()  # the reader of our output has seen enough
+            return 0
+        if isinstance(error, OSError):  # the machine's, not the program's
+            print(f"error: {in_one_line(error)}", file=sys.stderr)
+            terminal.drop_result()
+            return 1
+        raise
+
+
+def _choose(commands: dict[str, Command], arguments: list[str]) -> int:
+    from replay.config import UserError
+
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(USAGE, end="")
         return 0
+    name, *rest = arguments
+    if name not in commands:
+        raise UserError(f"there is no command {name!r}: use one of {', '.join(commands)}")
+    return commands[name](rest)
 
 
-def _run(arguments: list[str]) -> int:
-    # Read when torch is imported; see SPIN.
-    os.environ.setdefault("GOMP_SPINCOUNT", SPIN)
-    # Imported late: torch alone takes two seconds, and --help should not.
+def _import_commands() -> dict[str, Command]:
+    """All of them by name."""
+    os.environ.setdefault("GOMP_SPINCOUNT", SPIN)  # read when torch is imported; see SPIN
     from cluster import agent_commands, commands, monitor, status
     from cluster.bench.command import bench
 
-    table: dict[str, Callable[[list[str]], int]] = {
+    return {
         "train": commands.train,
         "status": status.status,
         "evaluate": agent_commands.evaluate,
@@ -71,10 +116,3 @@ def _run(arguments: list[str]) -> int:
         "monitor": monitor.monitor,
         "doctor": commands.doctor,
     }
-    if not arguments or arguments[0] in ("-h", "--help", "help"):
-        print(USAGE, end="")
-        return 0
-    name, *rest = arguments
-    if name not in table:
-        raise UserError(f"there is no command {name!r}: use one of {', '.join(table)}")
-    return table[name](rest)

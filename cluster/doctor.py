@@ -9,13 +9,13 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
-import psutil
 import torch
 
 from actors.config import EnvConfig
 from actors.env import check_game
 from cluster.config import ClusterConfig
 from replay.config import UserError
+from replay.free_memory import available_memory
 from replay.ports import free_port
 
 PACKAGES = ("torch", "numpy", "gymnasium", "ale-py", "opencv-python", "ray", "dm-reverb", "tensorflow-cpu")
@@ -70,8 +70,9 @@ def gpu() -> Check:
 
 
 def memory() -> Check:
-    free = psutil.virtual_memory().available / GIB
-    return Check("memory", free >= 4, f"{free:.1f} GiB free", "preset cpu needs 4 GiB: end other programs")
+    free = available_memory() / GIB
+    mend = "preset cpu needs 4 GiB: end other programs, or give this container more"
+    return Check("memory", free >= 4, f"{free:.1f} GiB free", mend)
 
 
 def cores() -> Check:

@@ -22,7 +22,7 @@ from actors.interface import AnyGames
 from actors.parallel import make_parallel_games
 from actors.rollout import Tick, play
 from cluster.config import to_json
-from cluster.errors import RunDirLost
+from cluster.errors import RunDirLost, as_run_failed
 from cluster.every import Every, SaveTimes
 from cluster.feeds import ActingFeed, ReplayFeed
 from cluster.gallery import Gallery
@@ -236,16 +236,17 @@ def ready(job: Job) -> Iterator[Job]:
 
 
 def train(job: Job, run_log: RunLog, stop: Stop) -> str:
-    """Trains in this process; returns why it ended."""
+    """Trains in this process; returns why it ended. Raises UserError, or one of cluster.errors.ENDS."""
     config = job.config
     # A resumed run must not play the games of its beginning once more.
     seed = config.train.seed + (job.resume.update if job.resume else 0)
     remove_halves(job.run)
-    games = make_parallel_games(config.env, config.actor.games, seed, config.actor.workers)
-    try:
-        return InlineRun(job, run_log, games).train(stop)
-    finally:
-        games.close()
+    with as_run_failed():
+        games = make_parallel_games(config.env, config.actor.games, seed, config.actor.workers)
+        try:
+            return InlineRun(job, run_log, games).train(stop)
+        finally:
+            games.close()
 
 
 def remove_halves(run: Run) -> None:

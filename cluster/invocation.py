@@ -12,7 +12,8 @@ from actors.config import check_same_game
 from actors.env import resolve
 from cluster import run_dir, run_state
 from cluster.config import Config
-from cluster.log_file import LogFile, one_line
+from cluster.errors import in_one_line
+from cluster.log_file import LogFile
 from cluster.metrics.http import check_port
 from cluster.options import TrainOptions
 from cluster.run_dir import Run
@@ -116,7 +117,7 @@ def train_with(asked: Asked, job: Job, run_log: RunLog, stop: Stop) -> str:
     try:
         why: str = asked.trainer.train(job, run_log, stop)
     except BaseException as error:
-        run_log.close(error=one_line(error))
+        run_log.close(error=in_one_line(error))
         raise
     run_log.close(why)
     return why

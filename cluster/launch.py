@@ -3,35 +3,47 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import ray
 
-from cluster import placement
+from cluster import placement, starting
 from cluster.board import Board, Orders
 from cluster.board_link import CALL_SECONDS
-from cluster.cli import SPIN
-from cluster.errors import HeadLost
+from cluster.errors import HeadLost, RunFailed, as_run_failed, in_one_line
 from cluster.every import Every
+from cluster.mailbox import Parcel, Reader
 from cluster.messages import ActorMessage, LearnerMessage, Message
-from cluster.roles import REPLAY, ActorRole, LearnerRole, ReplayRole
-from cluster.run_dir import choose_device, env_spec
+from cluster.run_dir import env_spec
 from cluster.run_log import RunLog
 from cluster.short_games import ShortGames
 from cluster.signals import Stop
-from cluster.supervise import Worker, last_line, news_of_silence, raise_if_diverged, silence, user_error, watch
+from cluster.supervise import (
+    Worker,
+    error_of,
+    failed_to_start,
+    last_line,
+    news_of_silence,
+    raise_if_diverged,
+    silence,
+    traceback_of,
+    user_error,
+    watch,
+)
 from cluster.training import Job, reached
 from cluster.troupe import Troupe
+from learner.config import Diverged
 from replay.config import UserError
 from replay.ports import free_port
+from replay.proxy import bypass
 
 log = logging.getLogger("launch")
-START_SECONDS = 120.0  # that a process may take to start
+note = logging.getLogger("run")  # for log.txt alone
 END_SECONDS = 180.0  # that the learner may take to save
 WAIT_SAY_SECONDS = 15.0  # between two lines on whom training waits for
 
@@ -46,31 +58,52 @@ class RayRun:
         port = free_port(config.replay.port)
         self.config = config = replace(config, replay=replace(config.replay, port=port))
         self.board = Board.options(resources=placement.ON_HEAD).remote(config.cluster)
+        self.mail = Reader()
         self.place = placement.Place(config, job.run, env_spec(config), self.board, f"{config.cluster.host}:{port}")
-        self.replay = Worker("replay", self._start_replay, speaks=False)
-        self.learner = Worker("learner", self._start_learner)
+        self.replay = Worker(
+            "replay", partial(starting.start_replay, self.place), purpose="a minute of service", speaks=False
+        )
+        self.learner = Worker(
+            "learner", partial(starting.start_learner, self.place, job.limits.updates), purpose="a new update"
+        )
+        self.learner.reached = run_log.update
         self.troupe = Troupe(config.cluster, self._start_actor, run_log.say)
         self.short = ShortGames(config)
-        self.began = self.board_heard = time.monotonic()
+        self.began = self.board_heard = self.waiting_since = time.monotonic()
         self.has_begun = False  # whoever must be there was there
         self.said_wait = Every(WAIT_SAY_SECONDS)
         self.expected: list[str] = []
 
     def train(self, stop: Stop) -> str:
-        """Runs until a limit or a signal; saves; returns why it ended."""
+        """Runs until a limit or a signal; saves; returns why it ended. After an error, too, what can be saved is."""
+        try:
+            why = self._run(stop)
+        except (UserError, HeadLost, Diverged):  # nothing has begun, nobody is there, nothing is worth saving
+            raise
+        except Exception as error:
+            self._end_after(error)
+            raise
+        self._end(why)
+        return why
+
+    def _run(self, stop: Stop) -> str:
         self.replay.launch()
-        self._await_start(self.replay.where_ref, "the replay server")
-        self.learner.launch()
-        why = ""
+        if who := placement.who_reaches(self.config.cluster, self.config.replay.port):
+            self.log.say(who)
+        why = self._await_replay(stop)
+        if not why:
+            self.learner.launch()
         while not why:
             self.troupe.follow_nodes()
             self._expect()
             self._exchange(Orders(policy_step=self.log.policy_step))
             self._look_at_lengths()
-            why = self._supervise() or self._why_end(stop)
+            why = self._supervise(self._workers()) or self._why_end(stop)
             self._await_everybody()
-        self._end(why)
         return why
+
+    def _start_actor(self, index: int, incarnation: int) -> Any:
+        return starting.start_actor(self.place, index, incarnation, self.log.policy_step)
 
     # --- One turn of the driver's loop ---
 
@@ -89,8 +122,10 @@ class RayRun:
         now = time.monotonic()
         try:
             order = self.troupe.order(orders)
-            messages: list[Message] = ray.get(self.board.exchange.remote(order), timeout=CALL_SECONDS)
+            parcel: Parcel = ray.get(self.board.exchange.remote(order, self.mail.receipt), timeout=CALL_SECONDS)
         except ray.exceptions.ActorDiedError as error:  # a dead process is started again by Ray, a dead node is not
+            if failed_to_start(error):
+                raise RunFailed(f"the board does not start: {last_line(error)}") from error
             raise HeadLost("the node of Ray's head has died, and the run with it") from error
         except (ray.exceptions.RayError, TimeoutError) as error:
             log.warning("the board does not answer (%s)", type(error).__name__)
@@ -102,21 +137,24 @@ class RayRun:
                 worker.heard = max(worker.heard, now)
             return
         self.board_heard = now
-        for message in messages:
+        for message in self.mail.open(parcel):
             self._hear(message)
             self.log.handle(message)
 
     def _hear(self, message: Message) -> None:
-        """Takes note of a sign of life, and of how long games last."""
+        """Takes note of signs of life and of progress, and of how long games last."""
         self.short.hear(message)
-        worker = self.troupe.find(message) if isinstance(message, ActorMessage) else None
-        worker = self.learner if isinstance(message, LearnerMessage) else worker
-        if worker:
-            worker.heard = time.monotonic()
+        now = time.monotonic()
+        if isinstance(message, ActorMessage):
+            self.troupe.hear(message, now)
+        if isinstance(message, LearnerMessage):
+            self.learner.heard = now
+            self.learner.reaches(message.update)
+            self.replay.progressed = self.replay.progressed or (bool(self.replay.where) and message.updates > 0)
 
-    def _supervise(self) -> str:
+    def _supervise(self, workers: list[Worker]) -> str:
         """Starts again what died or hangs. Returns why training is over if the learner has ended by itself."""
-        workers, leaving = self._workers(), self.troupe.leaving()
+        leaving = self.troupe.leaving()
         for worker in workers:
             if worker.ref is None and time.monotonic() >= worker.due:
                 self._restart(worker)
@@ -129,7 +167,9 @@ class RayRun:
                 self._say_death(worker, error)
         for worker in workers:
             if silence(worker) > self.config.cluster.stall_seconds:
-                self.log.say(worker.died(f"nothing heard for {silence(worker):.0f} s: killed"))
+                self._lose(worker, f"nothing heard for {silence(worker):.0f} s: killed")
+            elif self._starts_too_long(worker):
+                self._lose(worker, f"it has not started within {self._starting(worker):.0f} s: killed")
         for line in news_of_silence(workers):
             self.log.say(line)
         return ""
@@ -137,20 +177,58 @@ class RayRun:
     def _say_death(self, worker: Worker, error: Exception | None) -> None:
         """Raises what starting again cannot mend."""
         if error is None:  # an actor that has not heard from the board for long
-            self.log.say(worker.died("it was cut off and has ended"))
+            self._lose(worker, "it was cut off and has ended")
             return
         # What is wrong before training has begun is the request; later it is what a death has left behind.
         if not self.has_begun and worker.incarnation == 0 and (wrong := user_error(error)):
             raise wrong from error
         raise_if_diverged(error)
-        self.log.say(worker.died(last_line(error)))
+        if worker.said != (said := traceback_of(error)):  # not the same page again and again
+            worker.said = said
+            note.info("%s died: %s", worker.role, said)
+        if not self.has_begun and worker in (self.replay, self.learner) and failed_to_start(error):
+            raise RunFailed(f"the {worker.role} does not start: {last_line(error)}") from error
+        self._lose(worker, last_line(error))
+
+    def _lose(self, worker: Worker, why: str) -> None:
+        """Takes note of a death and says it. Raises RunFailed where the run cannot go on without this process."""
+        said = worker.died(why)
+        needed = worker in (self.replay, self.learner)
+        if worker.hopeless() and (needed or self.troupe.hopeless()):
+            who = f"the {worker.role}" if needed else f"no actor plays any more: {worker.role}"
+            raise RunFailed(
+                f"{who} has died {worker.fruitless} times in a row without {worker.purpose}: {why} "
+                f"(more in {self.job.run.path / 'log.txt'})"
+            )
+        self.log.say(said)
 
     def _restart(self, worker: Worker) -> None:
         self.log.restarted(worker.role)
         try:
             worker.launch()
         except ValueError as error:  # Ray has not yet noticed that the name is free again
-            self.log.say(worker.died(last_line(error)))
+            self._lose(worker, last_line(error))
+
+    def _starting(self, worker: Worker) -> float:
+        """Seconds for which the head's own process has been starting; actors may wait for a machine."""
+        waits = worker in (self.replay, self.learner) and worker.ref is not None and not worker.where
+        return time.monotonic() - worker.started if waits else 0.0
+
+    def _starts_too_long(self, worker: Worker) -> bool:
+        seconds = self._starting(worker)
+        return seconds > starting.SECONDS and seconds > starting.seconds_at_most(self.job.run.replay)
+
+    def _await_replay(self, stop: Stop) -> str:
+        """Until it has loaded what it had saved; says how long it is at it. Why the run is over before it began."""
+        while not self.replay.where:
+            if stop.signal:
+                return f"signal {stop.signal}"
+            self._supervise([self.replay])
+            if (seconds := self._starting(self.replay)) and self.said_wait.due():
+                size = starting.bytes_below(self.job.run.replay) / 2**30
+                self.log.say(f"waiting: the replay server starts ({size:.1f} GiB saved), for {seconds:.0f} s so far")
+        self.waiting_since = time.monotonic()
+        return ""
 
     def _await_everybody(self) -> None:
         """Until those run without whom training cannot go on: says whom it waits for, and gives up after a time."""
@@ -160,7 +238,7 @@ class RayRun:
         if not lacking:
             self.has_begun = True
             return
-        cluster, seconds = self.config.cluster, time.monotonic() - self.began
+        cluster, seconds = self.config.cluster, time.monotonic() - self.waiting_since
         if seconds > cluster.wait_seconds:
             self._end("those whom training needs are not there")
             raise UserError(
@@ -187,63 +265,70 @@ class RayRun:
         return reached(self.job.limits, policy_step=self.log.policy_step, update=self.log.update, minutes=minutes)
 
     def _end(self, why: str) -> None:
-        """Actors first, so that the last checkpoint knows every step that was played; then the learner saves."""
+        """Actors first, so that the last checkpoint knows every step that was played; then the learner saves.
+
+        Raises RunFailed if it does not.
+        """
         self.log.say(f"ending: {why}; saving ...")
         actors = self.troupe.workers() + self.troupe.leaving()
-        self._finish(actors, seconds=30.0, orders=lambda: Orders(True, False, self.log.policy_step))
-        self._finish([self.learner], seconds=END_SECONDS, orders=lambda: Orders(True, True, self.log.policy_step))
+        self._finish(actors, stop_learner=False, seconds=30.0, most=30.0)
+        if self.learner.ref is None and self.replay.where:  # nobody else asks the replay to save
+            self._save_replay()
+        most = END_SECONDS + starting.seconds_at_most(self.job.run.replay)
+        if wrong := self._finish([self.learner], stop_learner=True, seconds=END_SECONDS, most=most):
+            raise RunFailed(f"the last checkpoint may be missing: {wrong}")
 
-    def _finish(self, workers: list[Worker], *, seconds: float, orders: Callable[[], Orders]) -> None:
-        deadline = time.monotonic() + seconds
+    def _end_after(self, error: Exception) -> None:
+        """Saves what can be saved; what fails now must not hide the error, but for the death of Ray itself."""
+        try:
+            self._end(str(error) if isinstance(error, RunFailed) else in_one_line(error))
+        except HeadLost:
+            raise
+        except Exception as second:
+            self.log.say(f"not all could be saved after the error: {in_one_line(second)}")
+
+    def _finish(self, workers: list[Worker], *, stop_learner: bool, seconds: float, most: float) -> str:
+        """Until they have ended; without a word from them for `seconds`, or after `most`, it goes on without them.
+
+        Returns what went wrong with the last one of them, or "".
+        """
+        began, wrong = time.monotonic(), ""
         for worker in workers:
             # Whoever is not yet there has nothing to lose; only a learner may just be starting again.
             if not worker.where and not (worker is self.learner and self.has_begun):
                 worker.end()
-        running = [worker.ref for worker in workers if worker.ref is not None]
-        while running and time.monotonic() < deadline:
-            self._exchange(orders())
-            _, running = ray.wait(running, num_returns=len(running), timeout=0.5)
-        self._exchange(orders())
-        for worker in workers:
-            if worker.ref in running:
-                self.log.say(f"{worker.role} did not end within {seconds:.0f} s; going on without it")
+        running = {worker.ref: worker for worker in workers if worker.ref is not None}
+        while running:
+            self._exchange(Orders(True, stop_learner, self.log.policy_step))
+            done, _ = ray.wait(list(running), num_returns=len(running), timeout=0.5)
+            for worker, error in [(running.pop(ref), error_of(ref)) for ref in done]:
+                if error is not None:
+                    wrong = f"{worker.role} died ({last_line(error)})"
+                    note.info("%s died: %s", worker.role, traceback_of(error))
+                    self.log.say(wrong)
+            now = time.monotonic()
+            heard = max((worker.heard for worker in running.values()), default=now)
+            if now > min(max(began, heard) + seconds, began + most):
+                break
+        self._exchange(Orders(True, stop_learner, self.log.policy_step))
+        for worker in running.values():
+            wrong = f"{worker.role} did not end within {time.monotonic() - began:.0f} s"
+            self.log.say(f"{wrong}; going on without it")
+        return wrong
 
-    # --- Starting processes ---
-
-    def _await_start(self, ref: Any, what: str) -> None:
-        try:
-            ray.get(ref, timeout=START_SECONDS)
-        except ray.exceptions.RayError as error:
-            if wrong := user_error(error):
-                raise wrong from error
-            raise RuntimeError(f"{what} did not start: {last_line(error)}") from error
-
-    def _start_replay(self, incarnation: int) -> Any:
-        options = {"resources": placement.ON_HEAD, **self._threads(1)}
-        role = ReplayRole.options(name=REPLAY, **options)
-        return placement.ask_head(lambda: role.remote(self.place))  # a name is for the head to give
-
-    def _start_learner(self, incarnation: int) -> Any:
-        train = self.config.train
-        gpus = 1 if choose_device(train.device).type == "cuda" else 0
-        options = {"num_gpus": gpus, "resources": placement.ON_HEAD, **self._threads(train.threads)}
-        return LearnerRole.options(**options).remote(self.place, self.job.limits.updates)
-
-    def _start_actor(self, index: int, incarnation: int) -> Any:
-        options = {"resources": placement.ON_ACTOR_NODE, **self._threads(self.config.actor.threads)}
-        return ActorRole.options(**options).remote(self.place, index, incarnation, self.log.policy_step)
-
-    @staticmethod
-    def _threads(number: int) -> dict[str, Any]:
-        """Ray would give every process one thread. How long idle threads spin: see cli.SPIN."""
-        threads = str(number or os.cpu_count() or 1)
-        return {"runtime_env": {"env_vars": {"OMP_NUM_THREADS": threads, "GOMP_SPINCOUNT": SPIN}}}
+    def _save_replay(self) -> None:
+        """What was played stays, also where there is no learner any more to ask for it."""
+        ref = self.replay.handle.checkpoint.remote()
+        done, _ = ray.wait([ref], timeout=END_SECONDS + starting.seconds_at_most(self.job.run.replay))
+        if not done or error_of(ref) is not None:
+            self.log.say("the replay could not be saved")
 
 
 @contextmanager
 def ready(job: Job) -> Iterator[Job]:
     """Joins or starts Ray; the job with the address that our servers announce. Leaves Ray as it was."""
     with placement.ray_of(job.config.cluster, namespace=job.run.id) as host:
+        bypass(host, *placement.addresses())
         yield job.at(host)
 
 
@@ -251,6 +336,7 @@ def train(job: Job, run_log: RunLog, stop: Stop) -> str:
     """Trains on the Ray that is ready; returns why it ended."""
     stop.install()
     try:
-        return RayRun(job, run_log).train(stop)
+        with as_run_failed():
+            return RayRun(job, run_log).train(stop)
     except HeadLost as error:
         raise HeadLost(f"{error}; start Ray again and go on with --resume --run-dir {job.run.path}") from error

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from cluster.errors import in_one_line
 from cluster.files import Appended
 from replay.config import UserError
 
@@ -47,7 +48,7 @@ class LogFile(logging.Handler):
     def ended_by(self, error: BaseException) -> None:
         """Keeps why the run ended, with where in the program; not for the screen, where Python or we say it anyway."""
         where = None if isinstance(error, UserError) else (type(error), error, error.__traceback__)
-        text = ("ended by %s", (one_line(error),))
+        text = ("ended by %s", (in_one_line(error),))
         self.handle(log.makeRecord(log.name, logging.ERROR, __file__, 0, *text, where))
 
     def close(self) -> None:
@@ -72,10 +73,3 @@ def recording(arguments: list[str]) -> Iterator[LogFile]:
     finally:
         logging.getLogger().removeHandler(handler)
         handler.close()
-
-
-def one_line(error: BaseException) -> str:
-    """What it is and what it says, in one line."""
-    said = " ".join(str(error).split())
-    name = type(error).__name__
-    return said if isinstance(error, UserError) else f"{name}: {said}" if said else name

@@ -32,7 +32,7 @@ FIRST_LOOK = (  # is it learning, is it fast, is anything broken
 
 
 def monitor(arguments: list[str]) -> int:
-    """Watches until Ctrl-C; 1 if Prometheus ends by itself. Raises UserError where it cannot begin."""
+    """Watches until a signal; 1 if Prometheus ends by itself. Raises UserError where it cannot begin."""
     options = parse(MonitorOptions, arguments, command="monitor")
     if not is_host_and_port(options.target):
         raise UserError(f"--target must be HOST:PORT, not {options.target!r}")
@@ -54,8 +54,6 @@ def monitor(arguments: list[str]) -> int:
             process.wait()
             print(f"error: Prometheus has ended: {last_line(log)}", file=sys.stderr)
             return 1
-        except KeyboardInterrupt:
-            return 0
         finally:
             end(process)
 

@@ -8,6 +8,7 @@ offers both.
 
 from __future__ import annotations
 
+import ipaddress
 import logging
 import socket
 from collections import Counter
@@ -18,11 +19,13 @@ from itertools import count
 from threading import Thread
 from typing import Any, NamedTuple, TypeVar
 
+import psutil
 import ray
 
 from cluster.config import ClusterConfig, Config
-from cluster.errors import HeadLost
+from cluster.errors import HeadLost, RunFailed, in_one_line
 from cluster.run_dir import Run
+from cluster.signals import withheld
 from replay.config import UserError
 from replay.experience import EnvSpec
 
@@ -109,17 +112,21 @@ def is_local(cluster: ClusterConfig) -> bool:
 
 
 def start_local(cluster: ClusterConfig, *, namespace: str) -> None:
-    """A Ray of our own on this machine, which offers both roles."""
-    ray.init(
-        address="local",
-        namespace=namespace,
-        include_dashboard=False,
-        # Roles are placed by hand and counted as 0 CPUs: two cores must be enough for all of them.
-        resources={HEAD_NODE: 1, ACTOR_NODE: min(cluster.actors, cluster.max_actors)},
-        object_store_memory=LOCAL_STORE,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-    )
+    """A Ray of our own on this machine, which offers both roles. Raises RunFailed."""
+    try:
+        with withheld():
+            ray.init(
+                address="local",
+                namespace=namespace,
+                include_dashboard=False,
+                # Roles are placed by hand and counted as 0 CPUs: two cores must be enough for all of them.
+                resources={HEAD_NODE: 1, ACTOR_NODE: min(cluster.actors, cluster.max_actors)},
+                object_store_memory=LOCAL_STORE,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+            )
+    except Exception as error:  # whatever it is, forty lines of it help nobody
+        raise RunFailed(f"Ray does not start on this machine: {in_one_line(error)}") from error
 
 
 def _join(address: str, namespace: str) -> None:
@@ -155,6 +162,39 @@ def check_answers(address: str) -> None:
         raise UserError(f"no Ray answers at cluster.address {address} ({error}): start it (make cluster-up)") from error
 
 
+def who_reaches(cluster: ClusterConfig, port: int, interfaces: dict[str, list[str]] | None = None) -> str:
+    """A line on who else can reach the replay server, and the rule that closes it; "" where nobody can.
+
+    interfaces: addresses by name, asked of the system if None. Reverb listens on every one, whatever it is told.
+    """
+    outer = outer_addresses(_interfaces() if interfaces is None else interfaces)
+    if not outer:
+        return ""
+    rule = (
+        "nft -f deploy/firewall.nft (with your nodes' addresses in it)"
+        if not is_local(cluster)
+        else "nft 'add table inet dreamer; add chain inet dreamer replay { type filter hook input priority 0; }; "
+        f"""add rule inet dreamer replay iifname != "lo" tcp dport {port} drop'"""
+    )
+    return (
+        f"the replay server listens on port {port} of every address of this machine ({', '.join(outer)}) and knows no "
+        f"password; where others reach it, close it as root: {rule}"
+    )
+
+
+def outer_addresses(interfaces: dict[str, list[str]]) -> list[str]:
+    """Those that another machine may reach: not loopback, and no bare link-local ones."""
+    found = [ipaddress.ip_address(text.partition("%")[0]) for each in interfaces.values() for text in each]
+    return [str(address) for address in found if not (address.is_loopback or address.is_link_local)]
+
+
+def _interfaces() -> dict[str, list[str]]:
+    up = {name for name, state in psutil.net_if_stats().items() if state.isup}
+    kinds = (socket.AF_INET, socket.AF_INET6)
+    everything = psutil.net_if_addrs().items()
+    return {name: [each.address for each in found if each.family in kinds] for name, found in everything if name in up}
+
+
 def offered() -> int:
     """Actor processes that the nodes of the cluster have room for now. Raises HeadLost."""
     return int(sum(node["Resources"].get(ACTOR_NODE, 0) for node in _nodes()))
@@ -174,6 +214,11 @@ def found() -> str:
         for node in nodes
     )
     return f"{len(nodes)} node(s): " + ", ".join(f"{count} with {kind}" for kind, count in sorted(kinds.items()))
+
+
+def addresses() -> list[str]:
+    """Of the nodes that are there now. Raises HeadLost."""
+    return [node["NodeManagerAddress"] for node in _nodes()]
 
 
 def has(node: dict, resource: str) -> bool:

@@ -35,6 +35,15 @@ REPLAY = "replay"  # the name under which the replay's process is found, in the 
 MESSAGE_SECONDS = 1.0  # between messages to the board
 
 
+def replay_lives() -> bool:
+    """Whether the replay's process is there; it may be loading what it had saved."""
+    try:
+        ray.get_actor(REPLAY)
+    except ValueError:  # nobody has that name: it is dead, and not yet started again
+        return False
+    return True
+
+
 @ray.remote(num_cpus=0, max_concurrency=4)
 class ReplayRole:
     """Holds the Reverb server; starts from its newest checkpoint."""
@@ -96,6 +105,7 @@ class ActorRole:
             place.spec,
             run_id=place.run.id,
             should_stop=self.ended,
+            lives=replay_lives,
         )
         self.writers = [replay.writer() for _ in range(self.games.num)]
         self.version, self.ticks = -1, 0
@@ -188,7 +198,7 @@ class LearnerRole:
         self.link = BoardLink(place.board, instruments)
         self.link.orders = Orders(policy_step=found.policy_step if found else 0)
         self.look = Every(MESSAGE_SECONDS)
-        self.replay = connect(place.replay_address, config.replay, place.spec, run_id=place.run.id)
+        self.replay = connect(place.replay_address, config.replay, place.spec, run_id=place.run.id, lives=replay_lives)
 
     def where(self) -> str:
         """The address of its machine: answered as soon as it runs."""
@@ -279,9 +289,13 @@ class LearnerRole:
             return
         self.clock.mark_read("checkpoint")
         try:
-            replay = ray.get_actor(REPLAY)
-            ray.get(replay.checkpoint.remote(), timeout=120)
-        except (ray.exceptions.RayError, ValueError, TimeoutError) as error:
+            saved = ray.get_actor(REPLAY).checkpoint.remote()
+            # As long as it takes: should its process die, or hang and be killed by the driver, this ends with an error.
+            while not ray.wait([saved], timeout=MESSAGE_SECONDS)[0]:
+                self.report()  # the driver must hear that we live
+                self.clock.mark("checkpoint")
+            ray.get(saved)
+        except (ray.exceptions.RayError, ValueError) as error:
             self.tally.saving_replay.failed(type(error).__name__)
         else:
             self.tally.saving_replay.over()

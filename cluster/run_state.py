@@ -13,9 +13,8 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-import psutil
-
 from cluster.json_text import json_text
+from cluster.process_identity import start_of
 from replay.atomic import write_text
 
 log = logging.getLogger("run")
@@ -27,7 +26,7 @@ class State(NamedTuple):
 
     host: str
     pid: int
-    process_start: float  # seconds since 1970: a later process may have the same number
+    process_start: str  # see process_identity.start_of: a later process may have the same number
     runtime: str  # ray | inline
     began: float  # seconds since 1970
     metrics: str  # URL of the driver's metrics, or "off"
@@ -38,8 +37,8 @@ class State(NamedTuple):
 
 def begin(run: Path, *, runtime: str, metrics: str) -> State:
     """This process trains from now on."""
-    start = psutil.Process().create_time()
-    state = State(socket.gethostname(), os.getpid(), start, runtime, time.time(), metrics)
+    pid = os.getpid()
+    state = State(socket.gethostname(), pid, start_of(pid), runtime, time.time(), metrics)
     write(run, state)
     return state
 
@@ -59,14 +58,10 @@ def read(run: Path) -> State | None:
 
 
 def alive(state: State) -> bool | None:
-    """Whether the process is still there; None = it is on another machine, nobody can know."""
-    if state.host != socket.gethostname():
+    """Whether the process is still there; None = nobody can know: another machine, or an older version."""
+    if state.host != socket.gethostname() or not isinstance(state.process_start, str):
         return None
-    try:
-        process = psutil.Process(state.pid)
-        return abs(process.create_time() - state.process_start) < 1 and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.Error:
-        return False
+    return start_of(state.pid) == state.process_start
 
 
 def write(run: Path, state: State) -> None:

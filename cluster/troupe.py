@@ -14,7 +14,7 @@ from cluster import placement
 from cluster.board import Orders
 from cluster.config import ClusterConfig
 from cluster.messages import ActorMessage
-from cluster.supervise import Worker
+from cluster.supervise import HEALTHY_SECONDS, Worker
 
 LOOK_SECONDS = 2.0  # between looks at what the nodes offer
 SAY_SECONDS = 10.0  # between two lines on who has a place
@@ -77,6 +77,19 @@ class Troupe:
         worker = self._actors.get(message.actor)
         return worker if worker and worker.incarnation == message.incarnation else None
 
+    def hear(self, message: ActorMessage, now: float) -> None:
+        """Takes note of a sign of life, and of play: a finished game, or a minute without dying."""
+        worker = self.find(message)
+        if worker is None:
+            return
+        worker.heard = now
+        lived = bool(worker.where) and now - worker.started > HEALTHY_SECONDS
+        worker.progressed = worker.progressed or bool(message.episodes) or (lived and message.played_total > 0)
+
+    def hopeless(self) -> bool:
+        """Whether there are actors, and all of them die again and again without having played."""
+        return bool(self._actors) and all(worker.hopeless() for worker in self._actors.values())
+
     def left(self, worker: Worker) -> None:
         """Takes note that a retired actor has ended, or ends it."""
         worker.end()
@@ -94,6 +107,7 @@ class Troupe:
         worker = Worker(
             f"actor-{index}",
             lambda incarnation: self._start(index, incarnation),
+            purpose="a finished game",
             incarnation=self._retired.pop(index, 0),
         )
         self._actors[index] = worker

@@ -25,6 +25,7 @@ from replay.interface import (
     Writer,
 )
 from replay.memory_backend import HostRecords, MemoryReplay
+from replay.proxy import bypass
 
 __all__ = [
     "EnvSpec",
@@ -75,6 +76,7 @@ def serve(
     host: the name under which other machines reach this one; it only goes into the address.
     """
     _need_reverb()
+    bypass(host)
     from replay.reverb_server import ReverbServer
 
     server: ReplayServer = ReverbServer(config, spec, directory=directory, run_id=run_id, host=host)
@@ -89,16 +91,19 @@ def connect(
     run_id: str,
     patience: float = PATIENCE,
     should_stop: Callable[[], bool] = lambda: False,
+    lives: Callable[[], bool] = lambda: False,
 ) -> Replay:
     """Connects to the replay server of the run `run_id`.
 
-    patience: seconds of silence after which the server counts as gone (ReplayUnavailable).
+    patience: seconds of silence after which the server counts as gone (ReplayUnavailable), but for one that ...
+    lives: ... is there all the same, and loads what it had saved; asked after each such silence, from several threads.
     should_stop: ends an `append` that waits for the learner; it returns, and the windows under way may be lost.
     """
     _need_reverb()
+    bypass(address)
     from replay.reverb_client import Link, ReverbReplay
 
-    link = Link(address, config, spec, run_id=run_id, patience=patience)
+    link = Link(address, config, spec, run_id=run_id, patience=patience, lives=lives)
     return ReverbReplay(link, should_stop)
 
 

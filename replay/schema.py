@@ -9,6 +9,7 @@ import numpy as np
 
 from replay.config import ReplayConfig, UserError
 from replay.experience import Array, EnvSpec, PrevState, Sequences, Step
+from replay.free_memory import available_memory
 from replay.interface import Sample
 
 # Beside the record itself: its header and the references that windows hold (in one process); a share of chunks and
@@ -105,25 +106,6 @@ def check_memory(config: ReplayConfig, spec: EnvSpec, available: int | None = No
         fits = max(0, int(MEMORY_SHARE * free) // each - config.length)
         raise UserError(f"{line}: too much; lower --replay.capacity to {fits} or less")
     return line
-
-
-def available_memory() -> int:
-    """Bytes that this machine, or the container around us, can still give."""
-    with open("/proc/meminfo", encoding="ascii") as lines:
-        fields = dict(line.split(":", 1) for line in lines)
-    free = int(fields["MemAvailable"].split()[0]) * 1024
-    return min(free, _container_memory())
-
-
-def _container_memory() -> int:
-    """What the control group leaves us, or more than any machine has where there is no limit."""
-    try:
-        with open("/sys/fs/cgroup/memory.max", encoding="ascii") as file:
-            limit = int(file.read())
-        with open("/sys/fs/cgroup/memory.current", encoding="ascii") as file:
-            return max(0, limit - int(file.read()))
-    except (OSError, ValueError):  # no cgroup v2 here, or "max"
-        return 1 << 62
 
 
 def _gib(size: int) -> str:

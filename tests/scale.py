@@ -33,6 +33,7 @@ from cluster.board import Board, Orders
 from cluster.board_link import BoardLink
 from cluster.config import ClusterConfig, Config
 from cluster.instruments import Instruments
+from cluster.mailbox import Reader
 from cluster.messages import ActorMessage
 from cluster.metrics import Meter
 from cluster.placement import ray_of
@@ -149,7 +150,7 @@ def measure(name: str, counts: list[int], pace: float, seconds: float) -> Iterat
         tempfile.TemporaryDirectory() as folder,
         child("serve", Job(free, spec, folder, 0.0)) as server,
     ):
-        board, address = Board.remote(ClusterConfig(metrics_port=-1)), answer(server)
+        board, address, reader = Board.remote(ClusterConfig(metrics_port=-1)), answer(server), Reader()
         processes = -(-max(counts) // PER_PROCESS)
         actors = [Actors.remote(board, address, free, spec, config.actor.games) for _ in range(processes)]
         ray.get([actor.play.remote(1, 1e9, 3.0, 10**9) for actor in actors])  # something to sample from
@@ -160,7 +161,7 @@ def measure(name: str, counts: list[int], pace: float, seconds: float) -> Iterat
             before = [cpu_seconds(p) for p in (psutil.Process(server.pid), mailbox)]
             played, trained = turn(config, actors, learner, count=count, pace=pace, seconds=seconds)
             after = [cpu_seconds(p) for p in (psutil.Process(server.pid), mailbox)]
-            ray.get(board.exchange.remote(Orders()))
+            reader.open(ray.get(board.exchange.remote(Orders(), reader.receipt)))
             used = [(b - a) / seconds for a, b in zip(before, after, strict=True)]
             yield summary(config, count, pace, played, trained, used)
 

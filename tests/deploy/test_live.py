@@ -85,7 +85,7 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
         lines = [monitor.stdout.readline() for _ in range(6)]  # pytest's own time-out ends a wait for ever
         yield Watched(driver, run, f"http://127.0.0.1:{port}", "".join(lines))
         monitor.send_signal(signal.SIGINT)
-        assert monitor.wait(60) == 0
+        assert monitor.wait(60) == 130
     finally:
         for process in (monitor, driver):
             if process is not None and process.poll() is None:
