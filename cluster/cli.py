@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Callable
 
+from cluster import doctor
 from cluster.errors import HeadLost
 from learner.config import Diverged
 from replay.config import UserError
@@ -54,7 +55,12 @@ def main(argv: list[str] | None = None) -> int:
 def _run(arguments: list[str]) -> int:
     # Read when torch is imported; see SPIN.
     os.environ.setdefault("GOMP_SPINCOUNT", SPIN)
-    # Imported late: torch alone takes two seconds, and --help should not.
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(USAGE, end="")
+        return 0
+    # Imported late: torch alone takes two seconds, and --help should not; doctor must work where it is missing.
+    if arguments[0] == "doctor":
+        return doctor.doctor(arguments[1:])
     from cluster import agent_commands, commands, monitor, status
     from cluster.bench.command import bench
 
@@ -68,12 +74,8 @@ def _run(arguments: list[str]) -> int:
         "config": commands.config,
         "params": commands.params,
         "monitor": monitor.monitor,
-        "doctor": commands.doctor,
     }
-    if not arguments or arguments[0] in ("-h", "--help", "help"):
-        print(USAGE, end="")
-        return 0
     name, *rest = arguments
     if name not in table:
-        raise UserError(f"there is no command {name!r}: use one of {', '.join(table)}")
+        raise UserError(f"there is no command {name!r}: use one of {', '.join([*table, 'doctor'])}")
     return table[name](rest)

@@ -15,12 +15,10 @@ import torch
 from rich.console import Console
 
 from actors.env import resolve
-from cluster import doctor as checks
 from cluster import ray_environment, run_dir, run_state
 from cluster.bench.ceilings import slow_bfloat16
 from cluster.config import SECTIONS, Config, check, to_json, train_every
 from cluster.options import (
-    DoctorOptions,
     PresetOptions,
     TrainOptions,
     parse,
@@ -168,7 +166,7 @@ def log_to_file(path: Path) -> None:
     logging.getLogger().addHandler(handler)
 
 
-# --- config, params, doctor ---
+# --- config, params ---
 
 
 def config(arguments: list[str]) -> int:
@@ -223,15 +221,3 @@ def parameter_counts(config: Config) -> dict[str, int]:
     }
     counts = {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items()}
     return counts | {"total": counts["world_model"] + counts["actor"] + counts["critic"]}
-
-
-def doctor(arguments: list[str]) -> int:
-    """Checks this machine; 1 if something that training needs is missing."""
-    options = parse(DoctorOptions, arguments, command="doctor")
-    found = checks.run_all()
-    if options.json:
-        print(json.dumps([check._asdict() for check in found]))
-    else:
-        for line in found:
-            print(f"{'ok  ' if line.ok else 'BAD '} {line.name:10} {line.found}{'' if line.ok else ': ' + line.mend}")
-    return 0 if all(line.ok for line in found) else 1

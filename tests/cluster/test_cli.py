@@ -12,7 +12,7 @@ from typing import get_args
 import pytest
 import torch
 
-from cluster import agent_commands, commands, config, presets, run_dir
+from cluster import agent_commands, config, presets, run_dir
 from cluster.cli import main
 from cluster.evaluate import Evaluation
 from cluster.options import Preset
@@ -252,7 +252,7 @@ def test_changed_values_are_named_one_by_one() -> None:
 
 
 def test_doctor_checks_this_machine(capsys: pytest.CaptureFixture[str]) -> None:
-    code = commands.doctor(["--json"])
+    code = main(["doctor", "--json"])
     found = {check["name"]: check for check in json.loads(capsys.readouterr().out)}
     assert found["game"]["ok"] and found["torch"]["ok"]
     assert code == (0 if all(check["ok"] for check in found.values()) else 1)
