@@ -15,7 +15,7 @@ import torch
 from rich.console import Console
 
 from actors.env import resolve
-from cluster import ray_environment, run_dir, run_state
+from cluster import choice, ray_environment, run_dir, run_state
 from cluster.bench.ceilings import slow_bfloat16
 from cluster.config import SECTIONS, Config, check, to_json, train_every
 from cluster.options import (
@@ -24,14 +24,14 @@ from cluster.options import (
     parse,
     value_of,
 )
-from cluster.presets import cpu, fast, preset
+from cluster.presets import preset
 from cluster.run_log import RunLog
 from cluster.signals import Stop
 from cluster.training import Job, Limits
 from learner import checkpoint
 from replay.config import UserError
 from replay.experience import EnvSpec
-from replay.schema import check_memory
+from replay.schema import check_memory, has_room
 
 # --- train ---
 
@@ -41,12 +41,21 @@ def train(arguments: list[str]) -> int:
     options = parse(TrainOptions, arguments, command="train", default=TrainOptions(config=base_config(arguments)))
     config = with_shorthands(options, arguments)
     check(config)
-    spec = run_dir.env_spec(config)
     device = run_dir.choose_device(config.train.device)
+    asked = value_of("--train.precision", arguments) is not None
+    config, precision = choice.choose_precision(config, units=choice.has_bfloat16_units(device), asked=asked)
+    spec = run_dir.env_spec(config)
     before = run_state.read(options.run_dir) if options.resume and options.run_dir else None
-    name = options.runtime or (before.runtime if before else "ray")
-    on_gpu = name == "inline" and device.type == "cuda"  # where the replay lives
-    memory = check_memory(config.replay, spec, torch.cuda.mem_get_info(device)[0] if on_gpu else None)
+    gpu_memory = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else None
+    chosen = choice.choose_runtime(
+        options.runtime,
+        before.runtime if before else None,
+        config.cluster,
+        on_gpu=gpu_memory is not None,
+        fits=has_room(config.replay, spec, gpu_memory),
+    )
+    name = chosen.name
+    memory = check_memory(config.replay, spec, gpu_memory if name == "inline" else None)  # where the replay lives
     trainer = runtime(name, config)
     stop = Stop()
     run, found = open_or_create(options, config, spec)
@@ -56,8 +65,10 @@ def train(arguments: list[str]) -> int:
     job = Job(config, run, Limits(options.steps, options.updates, options.minutes), found)
     with trainer.ready(job) as job:
         run_log = RunLog(job.config, run, console, runtime=name, **progress)
-        for line in greeting(job, name, device, memory, run_log):
+        for line in greeting(job, chosen, device, memory, run_log):
             run_log.say(line)
+        if precision:
+            run_log.say(precision)
         if before and before.runtime != name:
             run_log.say(f"so far the run had --runtime {before.runtime}: the replay of that is not read here")
         why = ""
@@ -78,7 +89,8 @@ def base_config(arguments: list[str]) -> Config:
         if path is None:
             raise UserError("--resume needs --run-dir: which run is to go on?")
         return run_dir.open_run(Path(path))[1]
-    return fast() if torch.cuda.is_available() else cpu()
+    device = value_of("--device", arguments) or value_of("--train.device", arguments)
+    return preset(choice.choose_preset(gpu=torch.cuda.is_available(), device=device))
 
 
 def with_shorthands(options: TrainOptions, arguments: list[str]) -> Config:
@@ -133,24 +145,29 @@ def runtime(name: str, config: Config) -> Any:
     return launch
 
 
-def greeting(job: Job, name: str, device: torch.device, memory: str, run_log: RunLog) -> list[str]:
+def greeting(job: Job, runtime: choice.Runtime, device: torch.device, memory: str, run_log: RunLog) -> list[str]:
     """What is about to happen, with the size of everything."""
     config, replay = job.config, job.config.replay
     where = f"{device} ({torch.cuda.get_device_name()})" if device.type == "cuda" else "CPU (no GPU is used)"
     sizes = parameter_counts(config)
     many = config.cluster.actors or f"up to {config.cluster.max_actors}"
-    played = "inline" if name == "inline" else f"ray, {many} actor process(es)"
+    workers = config.actor.workers
+    inline = f"inline, games in {workers} processes of their own" if workers else "inline, all in one process"
+    played = inline if runtime.name == "inline" else f"ray, {many} actor process(es)"
+    why = f" ({runtime.why})" if runtime.why else ""
     lines = [
         f"run directory {job.run.path}",
         f"learner on {where}, {config.train.precision}, {sizes['total'] / 1e6:.1f}M parameters",
-        f"runtime {played}, {config.actor.games} games of {config.env.id} each, "
+        f"runtime {played}{why}",
+        f"{config.actor.games} games of {config.env.id}{'' if runtime.name == 'inline' else ' in each actor'}, "
         f"{config.env.frame_skip} frames per policy step, sticky {config.env.sticky:g}",
         memory,
         f"an update trains on {replay.batch} x {replay.length} steps; replay ratio {replay.replay_ratio:g}: "
         f"one update per {train_every(config):g} policy steps, after {replay.prefill:,} steps of random play",
         f"metrics {run_log.address}; curves: tensorboard --logdir {job.run.path / 'tensorboard'}",
     ]
-    if config.train.precision == "bfloat16" and slow_bfloat16(device):
+    lines += choice.ignored(config, runtime.name)
+    if config.train.precision == "bfloat16" and device.type == "cpu" and slow_bfloat16(device):
         lines.append("this CPU lacks AVX-512: bfloat16 is some 100 times slower here than --train.precision float32")
     if job.resume:
         lines.append(f"going on from {job.resume.path.name}, policy step {job.resume.policy_step:,}")
