@@ -5,6 +5,6 @@ from __future__ import annotations
 import pytest
 import torch
 
-no_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-CUDA = pytest.param("cuda", marks=[pytest.mark.gpu, no_gpu])
+GPU = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
+CUDA = pytest.param("cuda", marks=GPU)
 DEVICES = ["cpu", CUDA]  # for pytest.mark.parametrize("device", DEVICES)
