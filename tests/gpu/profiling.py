@@ -31,7 +31,7 @@ def measurements(stage: Stage) -> dict[str, Measure]:
         found[f"{name} kernels"] = lambda name=name: kernels(stage, name)
     for name in ("fast", "paper"):
         found[f"{name} phases"] = lambda name=name: phases(stage, name)
-    for name in ("cpu", "paper"):
+    for name in ("cpu", "fast", "paper"):
         found[f"{name} operators"] = lambda name=name: count_operators(config_of(name, stage))
     return found
 

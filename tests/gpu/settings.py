@@ -10,6 +10,7 @@ from typing import NamedTuple
 import torch
 
 from cluster.bench.parts import random_play
+from cluster.choice import has_bfloat16_units
 from cluster.config import Config
 from cluster.presets import preset
 from cluster.run_dir import env_spec, make_agent
@@ -73,7 +74,7 @@ def config_of(name: str, stage: Stage) -> Config:
 
 
 def precision(device: torch.device) -> str:
-    return "bfloat16" if device.type == "cuda" else "float32"
+    return "bfloat16" if device.type == "cuda" and has_bfloat16_units(device) else "float32"
 
 
 def make_learner(config: Config, device: torch.device) -> Learner:
