@@ -12,7 +12,11 @@ __all__ = ["load_agent"]
 
 
 def load_agent(run: str | Path, *, device: str = "cpu") -> Agent:
-    """The trained agent of a run directory, ready for `policy_step`. Needs neither Ray nor Reverb. Raises UserError."""
-    from cluster import run_dir  # late: `python -m cluster` comes through here, and torch takes seconds
+    """The trained agent of a run directory, ready for `policy_step`. Needs neither Ray nor Reverb. Raises UserError.
+
+    Imports torch and the games only when called: `python -m cluster` comes through here, and --help and doctor must
+    work where those cannot be loaded.
+    """
+    from cluster import run_dir
 
     return run_dir.load_agent(run, device=device)

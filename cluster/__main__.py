@@ -1,4 +1,22 @@
-from cluster.cli import program
+"""`python -m cluster` and the console script `dreamer`: the command line, and one line where it cannot be loaded."""
+
+import sys
+
+from cluster.missing import what_is_missing
+
+
+def main() -> None:
+    """Runs the command line and ends the process; exit code 2 if a package or a library is missing."""
+    try:
+        from cluster.cli import program
+
+        program()
+    except (ImportError, OSError) as error:
+        if (line := what_is_missing(error)) is None:
+            raise
+        print(f"error: {line}", file=sys.stderr)
+        sys.exit(2)
+
 
 if __name__ == "__main__":
-    program()
+    main()

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
-from cluster import signals, terminal
+from cluster import doctor, signals, terminal
 
 Command = Callable[[list[str]], int]
 
@@ -35,6 +35,9 @@ USAGE = """usage: dreamer COMMAND [options]     (dreamer COMMAND --help tells a 
 """
 
 
+HELP = (["-h"], ["--help"], ["help"])
+
+
 def program() -> NoReturn:
     """The whole life of the process."""
     code = main()
@@ -51,7 +54,7 @@ def main(argv: list[str] | None = None) -> int:
         screen = logging.StreamHandler()
         screen.setLevel(logging.WARNING)
         logging.basicConfig(format="%(levelname)s: %(message)s", handlers=[screen])
-        return _run(_import_commands(), arguments)
+        return _run(_import_commands(arguments[:1]), arguments)
 
 
 def _run(commands: dict[str, Command], arguments: list[str]) -> int:
@@ -89,7 +92,7 @@ def _run(commands: dict[str, Command], arguments: list[str]) -> int:
 def _choose(commands: dict[str, Command], arguments: list[str]) -> int:
     from replay.config import UserError
 
-    if not arguments or arguments[0] in ("-h", "--help", "help"):
+    if arguments[:1] in ([], *HELP):
         print(USAGE, end="")
         return 0
     name, *rest = arguments
@@ -98,8 +101,10 @@ def _choose(commands: dict[str, Command], arguments: list[str]) -> int:
     return commands[name](rest)
 
 
-def _import_commands() -> dict[str, Command]:
-    """All of them by name."""
+def _import_commands(asked: list[str]) -> dict[str, Command]:
+    """All of them by name; for doctor and help no others, which work where torch or the games cannot be loaded."""
+    if asked in ([], ["doctor"], *HELP):
+        return {"doctor": doctor.doctor}
     os.environ.setdefault("GOMP_SPINCOUNT", SPIN)  # read when torch is imported; see SPIN
     from cluster import agent_commands, commands, monitor, status
     from cluster.bench.command import bench
@@ -114,5 +119,5 @@ def _import_commands() -> dict[str, Command]:
         "config": commands.config,
         "params": commands.params,
         "monitor": monitor.monitor,
-        "doctor": commands.doctor,
+        "doctor": doctor.doctor,
     }

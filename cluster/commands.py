@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 import sys
 from dataclasses import replace
 from importlib.util import find_spec
@@ -13,32 +12,29 @@ from typing import Any
 import torch
 
 from actors.env import resolve
-from cluster import doctor as checks
-from cluster import doctor_env as game_checks
-from cluster import ray_environment, run_dir, run_state
+from cluster import choice, ray_environment, run_dir, run_state
 from cluster.bench.ceilings import slow_bfloat16
 from cluster.config import SECTIONS, Config, check, to_json, train_every
 from cluster.invocation import Asked, train_as_asked
 from cluster.json_text import print_json
 from cluster.log_file import recording
 from cluster.options import (
-    DoctorEnvOptions,
-    DoctorOptions,
     PresetOptions,
     TrainOptions,
     at_home,
     parse,
     value_of,
 )
-from cluster.presets import cpu, fast, preset
+from cluster.presets import preset
 from cluster.run_lock import RunLock
 from cluster.run_log import RunLog
 from cluster.signals import Stop
 from cluster.training import Job
 from replay.bounds import kinds
 from replay.config import UserError
+from replay.free_memory import available_memory
 from replay.ports import free_port
-from replay.schema import available_memory, check_memory
+from replay.schema import check_memory, has_room
 
 # --- train ---
 
@@ -65,19 +61,31 @@ def understand(arguments: list[str]) -> Asked:
     check(config)
     if not options.resume:
         run_dir.check_free(options.run_dir)
-    spec = run_dir.env_spec(config)
     device = run_dir.choose_device(config.train.device)
+    asked = value_of("--train.precision", arguments) is not None
+    config, precision = choice.choose_precision(config, units=choice.has_bfloat16_units(device), asked=asked)
+    spec = run_dir.env_spec(config)
     before = run_state.read(options.run_dir) if options.resume and options.run_dir else None
-    name = options.runtime or (before.runtime if before else "ray")
-    on_gpu = name == "inline" and device.type == "cuda"  # where the replay lives
-    memory = check_memory(config.replay, spec, torch.cuda.mem_get_info(device)[0] if on_gpu else None)
-    run_dir.check_network(config, spec, torch.cuda.mem_get_info(device)[0] if on_gpu else available_memory())
-    trainer = runtime(name, config)
-    if name != "inline":
-        free_port(config.replay.port)
-    return Asked(
-        options, config, spec, before, name, trainer, lambda job, run_log: greeting(job, name, device, memory, run_log)
+    gpu_memory = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else None
+    chosen = choice.choose_runtime(
+        options.runtime,
+        before.runtime if before else None,
+        config.cluster,
+        on_gpu=gpu_memory is not None,
+        fits=has_room(config.replay, spec, gpu_memory),
     )
+    memory = check_memory(
+        config.replay, spec, gpu_memory if chosen.name == "inline" else None
+    )  # where the replay lives
+    run_dir.check_network(config, spec, available_memory() if gpu_memory is None else gpu_memory)
+    trainer = runtime(chosen.name, config)
+    if chosen.name != "inline":
+        free_port(config.replay.port)
+
+    def greet(job: Job, run_log: RunLog) -> list[str]:
+        return greeting(job, chosen, device, memory, run_log) + ([precision] if precision else [])
+
+    return Asked(options, config, spec, before, chosen.name, trainer, greet)
 
 
 def base_config(arguments: list[str]) -> Config:
@@ -89,7 +97,8 @@ def base_config(arguments: list[str]) -> Config:
         if path is None:
             raise UserError("--resume needs --run-dir: which run is to go on?")
         return run_dir.open_run(at_home(Path(path)))[1]
-    return fast() if torch.cuda.is_available() else cpu()
+    device = value_of("--device", arguments) or value_of("--train.device", arguments)
+    return preset(choice.choose_preset(gpu=torch.cuda.is_available(), device=device))
 
 
 def with_shorthands(options: TrainOptions, arguments: list[str]) -> Config:
@@ -128,31 +137,36 @@ def runtime(name: str, config: Config) -> Any:
     return launch
 
 
-def greeting(job: Job, name: str, device: torch.device, memory: str, run_log: RunLog) -> list[str]:
+def greeting(job: Job, runtime: choice.Runtime, device: torch.device, memory: str, run_log: RunLog) -> list[str]:
     """What is about to happen, with the size of everything."""
     config, replay = job.config, job.config.replay
     where = f"{device} ({torch.cuda.get_device_name()})" if device.type == "cuda" else "CPU (no GPU is used)"
     sizes = parameter_counts(config)
     many = config.cluster.actors or f"up to {config.cluster.max_actors}"
-    played = "inline" if name == "inline" else f"ray, {many} actor process(es)"
+    workers = config.actor.workers
+    inline = f"inline, games in {workers} processes of their own" if workers else "inline, all in one process"
+    played = inline if runtime.name == "inline" else f"ray, {many} actor process(es)"
+    why = f" ({runtime.why})" if runtime.why else ""
     lines = [
         f"run directory {job.run.path}",
         f"learner on {where}, {config.train.precision}, {sizes['total'] / 1e6:.1f}M parameters",
-        f"runtime {played}, {config.actor.games} games of {config.env.id} each, "
+        f"runtime {played}{why}",
+        f"{config.actor.games} games of {config.env.id}{'' if runtime.name == 'inline' else ' in each actor'}, "
         f"{config.env.frame_skip} frames per policy step, sticky {config.env.sticky:g}",
         memory,
         f"an update trains on {replay.batch} x {replay.length} steps; replay ratio {replay.replay_ratio:g}: "
         f"one update per {train_every(config):g} policy steps, after {replay.prefill:,} steps of random play",
         f"metrics {run_log.address}; curves: tensorboard --logdir {job.run.path / 'tensorboard'}",
     ]
-    if config.train.precision == "bfloat16" and slow_bfloat16(device):
+    lines += choice.ignored(config, runtime.name)
+    if config.train.precision == "bfloat16" and device.type == "cpu" and slow_bfloat16(device):
         lines.append("this CPU lacks AVX-512: bfloat16 is some 100 times slower here than --train.precision float32")
     if job.resume:
         lines.append(f"going on from {job.resume.path.name}, policy step {job.resume.policy_step:,}")
     return lines
 
 
-# --- config, params, doctor ---
+# --- config, params ---
 
 
 def config(arguments: list[str]) -> int:
@@ -207,26 +221,3 @@ def parameter_counts(config: Config) -> dict[str, int]:
     }
     counts = {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items()}
     return counts | {"total": counts["world_model"] + counts["actor"] + counts["critic"]}
-
-
-def doctor(arguments: list[str]) -> int:
-    """Checks this machine, or with --env a game; 1 if something that training needs is missing."""
-    if any(word.startswith("--env") for word in arguments):
-        return doctor_env(arguments)
-    options = parse(DoctorOptions, arguments, command="doctor")
-    found = checks.run_all()
-    if options.json:
-        print_json([check._asdict() for check in found])
-    else:
-        for line in found:
-            print(f"{'ok  ' if line.ok else 'BAD '} {line.name:10} {line.found}{'' if line.ok else ': ' + line.mend}")
-    return 0 if all(line.ok for line in found) else 1
-
-
-def doctor_env(arguments: list[str]) -> int:
-    """Plays a game and says what is wrong with it; 1 if training on it would fail, 2 if it does not even start."""
-    base = base_config(arguments)
-    words = [re.sub(r"^--env(?=$|=)", "--env.id", word) for word in arguments]
-    options = parse(DoctorEnvOptions, words, command="doctor", default=DoctorEnvOptions(base.env))
-    report = game_checks.report
-    return report(options.env, steps=options.steps, seed=options.seed, length=base.replay.length, as_json=options.json)

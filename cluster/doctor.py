@@ -1,25 +1,40 @@
-"""Is this machine fit for training? One check, one line, one mend."""
+"""Is this machine fit for training? One check, one line, one mend.
+
+Every check imports what it looks at itself: what cannot be loaded is a line of the report, not the end of it.
+"""
 
 from __future__ import annotations
 
+import importlib
 import importlib.metadata
 import os
 import shutil
 import sys
+from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
-import torch
-
-from actors.config import EnvConfig
-from actors.env import check_game
-from cluster.config import ClusterConfig
+from cluster.json_text import print_json
+from cluster.missing import what_is_missing
 from replay.config import UserError
-from replay.free_memory import available_memory
-from replay.ports import free_port
 
-PACKAGES = ("torch", "numpy", "gymnasium", "ale-py", "opencv-python", "ray", "dm-reverb", "tensorflow-cpu")
-ONLY_FOR_RAY = ("ray", "dm-reverb", "tensorflow-cpu")
+# Package -> what it is imported as. Any of several names will do.
+PACKAGES = {
+    ("torch",): "torch",
+    ("numpy",): "numpy",
+    ("gymnasium",): "gymnasium",
+    ("ale-py",): "ale_py",
+    ("opencv-python", "opencv-python-headless"): "cv2",
+    ("psutil",): "psutil",
+    ("prometheus-client",): "prometheus_client",
+    ("tyro",): "tyro",
+    ("rich",): "rich",
+    ("tensorboardX",): "tensorboardX",
+    ("imageio",): "imageio",
+    ("pillow",): "PIL",
+}
+ONLY_FOR_RAY = ("ray", "dm-reverb", "tensorflow-cpu")  # not imported here: TensorFlow takes seconds
 GIB = 2**30
 
 
@@ -32,9 +47,43 @@ class Check(NamedTuple):
     mend: str
 
 
+def doctor(arguments: list[str]) -> int:
+    """Checks this machine, or with --env a game; 1 if something that training needs is missing."""
+    if any(word.startswith("--env") for word in arguments):
+        from cluster.doctor_env import doctor_env
+
+        return doctor_env(arguments)
+    try:
+        from cluster.options import DoctorOptions, parse
+
+        as_json = parse(DoctorOptions, arguments, command="doctor").json
+    except (ImportError, OSError):  # what is missing is one of the lines to come
+        as_json = "--json" in arguments
+    found = run_all()
+    if as_json:
+        print_json([check._asdict() for check in found])
+    else:
+        for line in found:
+            print(f"{'ok  ' if line.ok else 'BAD '} {line.name:17} {line.found}{'' if line.ok else ': ' + line.mend}")
+    return 0 if all(line.ok for line in found) else 1
+
+
 def run_all() -> list[Check]:
     """All checks, none of which changes anything."""
-    return [python(), *packages(), game(), gpu(), memory(), cores(), shared_memory(), metrics_port(), disk()]
+    loaded = [loads(names, module) for names, module in PACKAGES.items()]
+    found = [python(), *loaded, *map(for_ray, ONLY_FOR_RAY)]
+    rest = (game, gpu, memory, cores, shared_memory, metrics_port, disk)
+    return found + [check for check in map(tried, rest) if check]
+
+
+def tried(check: Callable[[], Check]) -> Check | None:
+    """What a check says; None where it lacks a package, which has a line of its own."""
+    try:
+        return check()
+    except (ImportError, OSError) as error:
+        if what_is_missing(error) is None:
+            raise
+        return None
 
 
 def python() -> Check:
@@ -44,18 +93,37 @@ def python() -> Check:
     return Check("python", version[:2] == (3, 11), found, mend)
 
 
-def packages() -> list[Check]:
-    checks = []
-    for name in PACKAGES:
-        try:
-            checks.append(Check(name, True, importlib.metadata.version(name), ""))
-        except importlib.metadata.PackageNotFoundError:
-            need = "for --runtime ray; needs Python 3.11 on x86-64 Linux" if name in ONLY_FOR_RAY else "always"
-            checks.append(Check(name, False, "missing", f"needed {need}: make setup"))
-    return checks
+def loads(names: tuple[str, ...], module: str) -> Check:
+    """Whether a package is there and can be loaded: a wheel may need libraries that the system lacks."""
+    version = next(filter(None, map(version_of, names)), None)
+    if version is None and find_spec(module) is None:
+        return Check(names[0], False, "missing", "needed always: make setup")
+    try:
+        importlib.import_module(module)
+    except Exception as error:  # whatever a broken package raises
+        why = what_is_missing(error) if isinstance(error, ImportError | OSError) else None
+        mend = why or f"it cannot be loaded ({type(error).__name__}: {error}): make setup"
+        return Check(names[0], False, f"{version or 'there'}, and does not load", mend)
+    return Check(names[0], True, version or "there", "")
+
+
+def for_ray(name: str) -> Check:
+    version = version_of(name)
+    mend = "needed for --runtime ray; needs Python 3.11 on x86-64 Linux: make setup"
+    return Check(name, version is not None, version or "missing", mend)
+
+
+def version_of(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def game() -> Check:
+    from actors.config import EnvConfig
+    from actors.env import check_game
+
     try:
         check_game(EnvConfig())
     except UserError as error:
@@ -64,12 +132,16 @@ def game() -> Check:
 
 
 def gpu() -> Check:
+    import torch
+
     if torch.cuda.is_available():
         return Check("gpu", True, torch.cuda.get_device_name(), "")
     return Check("gpu", True, "none: the learner runs on the CPU, preset cpu by default", "")
 
 
 def memory() -> Check:
+    from replay.free_memory import available_memory
+
     free = available_memory() / GIB
     mend = "preset cpu needs 4 GiB: end other programs, or give this container more"
     return Check("memory", free >= 4, f"{free:.1f} GiB free", mend)
@@ -86,6 +158,9 @@ def shared_memory() -> Check:
 
 
 def metrics_port() -> Check:
+    from cluster.config import ClusterConfig
+    from replay.ports import free_port
+
     port = ClusterConfig().metrics_port
     try:
         free_port(port)

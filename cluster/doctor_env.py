@@ -7,6 +7,7 @@ note   it can be trained on; whoever trains should know
 from __future__ import annotations
 
 import hashlib
+import re
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -19,7 +20,9 @@ from actors.config import EnvConfig, GameBroke
 from actors.env import AtariGame, PictureGame, check_game, is_emulator_below, open_game, resolve
 from actors.opening import official_findings
 from actors.screen import level_table, shrink
+from cluster.commands import base_config
 from cluster.json_text import print_json
+from cluster.options import DoctorEnvOptions, parse
 from replay.config import UserError
 
 STRETCH = 100  # policy steps after which a game is reset in its middle
@@ -61,6 +64,14 @@ class Played(NamedTuple):
     broken_off: list[int]  # likewise of those that were reset before
     lives: list[int | str | None]  # [M]  as told; None = not told, text = what is wrong with them
     seconds: float
+
+
+def doctor_env(arguments: list[str]) -> int:
+    """Plays a game and says what is wrong with it; 1 if training on it would fail, 2 if it does not even start."""
+    base = base_config(arguments)
+    words = [re.sub(r"^--env(?=$|=)", "--env.id", word) for word in arguments]
+    options = parse(DoctorEnvOptions, words, command="doctor", default=DoctorEnvOptions(base.env))
+    return report(options.env, steps=options.steps, seed=options.seed, length=base.replay.length, as_json=options.json)
 
 
 def report(config: EnvConfig, *, steps: int, seed: int, length: int, as_json: bool) -> int:

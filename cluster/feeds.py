@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import math
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -16,6 +18,7 @@ from dreamer.insight import RATIOS
 from replay import ReplayStats, Writer
 from replay.config import ReplayConfig
 
+log = logging.getLogger("metrics")
 MEMORY = 0.97  # of older updates' events after each second with updates: ratios are of the last half minute, mostly
 
 
@@ -86,6 +89,8 @@ class LearnerFeed:
     def __init__(self, meter: Meter) -> None:
         self._meter = meter
         self._events: dict[str, float] = {}  # numerators and denominators of ratios, older ones fading
+        self._busy: float | None = None  # share of time in which the GPU computed; None = not known yet
+        self._asks_nvml = True
 
     def message(self, message: LearnerMessage, phases: dict[str, float]) -> None:
         """What a message of about a second says, and where the time since the last one went."""
@@ -115,11 +120,21 @@ class LearnerFeed:
         if device.type != "cuda":
             return
         self._meter.set("dreamer_learner_gpu_memory_bytes", torch.cuda.memory_reserved(device))
+        if self._asks_nvml:
+            self._utilisation(device)
+
+    def _utilisation(self, device: torch.device) -> None:
+        """Asks NVML. Where it does not answer (a slice of a GPU, WSL, a container, another driver's library) that is
+        said once, and the metric stays away: no training ends for the sake of a number."""
         try:
-            busy = torch.cuda.utilization(device)
-        except (RuntimeError, ModuleNotFoundError):  # no NVML
-            return
-        self._meter.set("dreamer_learner_gpu_utilisation_ratio", busy / 100)
+            self._busy = torch.cuda.utilization(device) / 100
+        except Exception as error:  # its errors are many, of libraries that need not be there, and of no common kind
+            self._asks_nvml = False
+            log.warning("how busy the GPU is cannot be read (%s: %s)", type(error).__name__, error)
+            if self._busy is None:
+                return
+            self._busy = math.nan  # it was known: an old number must not stand there as today's
+        self._meter.set("dreamer_learner_gpu_utilisation_ratio", self._busy)
 
     def _ratios(self, means: dict[str, float], updates: int) -> None:
         for part in parts_of(RATIOS.values()):

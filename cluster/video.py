@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import closing
+from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -245,6 +246,8 @@ def check_video_path(path: Path) -> None:
     """Raises a UserError where no video can be written to `path`: worth asking before a long recording."""
     if path.suffix.lower() not in SUFFIXES:
         raise UserError(f"a video ends in {' or '.join(SUFFIXES)}, not in {path.suffix or 'nothing'}: {path}")
+    if path.suffix.lower() == ".mp4" and find_spec("av") is None:
+        raise UserError("MP4 needs the package av, which is not installed: record a .gif, or make setup")
     if not path.parent.is_dir():
         raise UserError(f"the folder {path.parent} does not exist: create it or choose another file than {path}")
     if path.is_dir():

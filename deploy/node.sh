@@ -14,6 +14,7 @@ cd "$HOME/dreamer"
 PORT=6379
 LOG=train.log      # what training says, from its start
 PID=train.pid      # its process number
+LIBRARIES="libgl1 libglib2.0-0"
 LOCK=train.lock    # locked by the training process itself: free as soon as it has ended, however it ended
 TORCH_CPU=https://download.pytorch.org/whl/cpu/
 REACH='import sys, urllib.request; urllib.request.urlopen(sys.argv[1], timeout=5)'
@@ -25,7 +26,11 @@ complain() { echo "error: $*" >&2; exit 2; }
 setup() {
     local extras=$1 kind=$2 stamp
     grep -qs dreamer/deploy/env.sh ~/.bashrc || echo '. ~/dreamer/deploy/env.sh' >> ~/.bashrc
-    [ -L .venv ] && { echo "the environment is there already: .venv -> $(readlink .venv)"; return; }
+    if [ -L .venv ]; then
+        echo "the environment is there already: .venv -> $(readlink .venv)"
+        need_libraries
+        return
+    fi
     stamp=$(echo "$extras $kind" | cat - pyproject.toml | sha256sum)
     [ "$(cat .venv/.installed 2>/dev/null)" = "$stamp" ] && return
     [ -x .venv/bin/pip ] || make_venv  # else only what has changed is installed, under whatever runs
@@ -35,6 +40,7 @@ setup() {
         export PIP_EXTRA_INDEX_URL=$TORCH_CPU
     fi
     .venv/bin/python -m pip install --quiet --disable-pip-version-check --editable ".[$extras]"
+    need_libraries
     echo "$stamp" > .venv/.installed
 }
 
@@ -44,13 +50,28 @@ make_venv() {  # of Python 3.11, the newest that Reverb has wheels for
         python3.11 -m venv .venv
     else  # an image with another Python
         python3 -m venv ~/.uv 2> /dev/null || {
-            sudo apt-get -qq -o DPkg::Lock::Timeout=300 update  # a new machine installs updates of its own at first
-            sudo apt-get -qq -o DPkg::Lock::Timeout=300 install -y python3-venv
+            system_packages python3-venv
             python3 -m venv ~/.uv
         }
         ~/.uv/bin/pip install --quiet uv==0.13.9
         ~/.uv/bin/uv venv --quiet --seed --python 3.11 .venv
     fi
+}
+
+opencv_loads() { .venv/bin/python -c "import cv2"; }
+
+need_libraries() {  # of the system, which OpenCV loads for windows that nobody opens here, and which a server lacks
+    opencv_loads 2> /dev/null && return
+    # shellcheck disable=SC2086  # two names
+    system_packages $LIBRARIES > /dev/null 2>&1 || true
+    opencv_loads 2> /dev/null ||
+        complain "OpenCV does not load ($(opencv_loads 2>&1 | tail -n 1)): apt-get install $LIBRARIES"
+}
+
+system_packages() {  # a new machine installs updates of its own at first
+    sudo -n apt-get -qq -o DPkg::Lock::Timeout=300 update
+    sudo -n env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=300 install -y \
+        --no-install-recommends "$@"
 }
 
 start_ray() {

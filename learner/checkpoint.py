@@ -47,7 +47,7 @@ class Checkpoint(NamedTuple):
     config: dict[str, Any]  # the run's whole configuration
     agent: dict[str, torch.Tensor]
     optimizers: dict[str, Any]
-    rng: dict[str, Any]  # torch: cpu, cuda; numpy: JSON text of a generator's state
+    rng: dict[str, Any]  # torch: cpu, cuda: [that of the learner's GPU]; numpy: JSON text of a generator's state
 
 
 def save(
@@ -72,7 +72,7 @@ def save(
         "optimizers": {name: optimizer.state_dict() for name, optimizer in optimizers.items()},
         "rng": {
             "torch": torch.get_rng_state(),
-            "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+            "cuda": [torch.cuda.get_rng_state(device) for device in _gpus_of(agent)],
             "numpy": json.dumps(rng.bit_generator.state) if rng else "",
         },
     }
@@ -205,7 +205,20 @@ def restore(
         for group, settings in zip(optimizer.param_groups, own, strict=True):
             group.update(settings)  # rates as the run is configured now: only the moments are of the checkpoint
     torch.set_rng_state(checkpoint.rng["torch"])
-    if torch.cuda.is_available() and checkpoint.rng["cuda"]:
-        torch.cuda.set_rng_state_all(checkpoint.rng["cuda"])
+    for device in _gpus_of(agent):
+        if state := state_of_gpu(checkpoint.rng["cuda"], device.index or 0):
+            torch.cuda.set_rng_state(state[0], device)
     if rng is not None and checkpoint.rng["numpy"]:
         rng.bit_generator.state = json.loads(checkpoint.rng["numpy"])
+
+
+def _gpus_of(agent: Agent) -> list[torch.device]:
+    """The GPU that the agent lives on, if it is one: no other draws for training."""
+    device = next(agent.parameters()).device
+    return [device] if device.type == "cuda" else []
+
+
+def state_of_gpu(states: list[torch.Tensor], index: int) -> list[torch.Tensor]:
+    """The state for the generator of GPU `index`, if there is one: files hold that of the learner's GPU alone, older
+    ones those of all GPUs of another machine, which may have had more or fewer."""
+    return states[index : index + 1] or states[:1]

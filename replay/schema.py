@@ -102,10 +102,15 @@ def check_memory(config: ReplayConfig, spec: EnvSpec, available: int | None = No
     free = available_memory() if available is None else available
     need, each = memory_needed(config, spec), bytes_per_step(spec)
     line = f"replay: {config.capacity:,} steps x {each:,} bytes = {_gib(need)} at worst ({_gib(free)} free)"
-    if need > MEMORY_SHARE * free:
+    if not has_room(config, spec, free):
         fits = max(0, int(MEMORY_SHARE * free) // each - config.length)
         raise UserError(f"{line}: too much; lower --replay.capacity to {fits} or less")
     return line
+
+
+def has_room(config: ReplayConfig, spec: EnvSpec, available: int | None) -> bool:
+    """Whether a full replay fits into so many bytes; None = there are none."""
+    return memory_needed(config, spec) <= MEMORY_SHARE * (available or 0)
 
 
 def _gib(size: int) -> str:

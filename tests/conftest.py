@@ -3,9 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib.util import find_spec
 
 import pytest
 import torch
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What starts Ray or Reverb is skipped where they are not installed: on a bare GPU machine, on newer Pythons."""
+    for name, what in (("ray", "Ray"), ("reverb", "Reverb")):
+        if find_spec(name) is None:
+            skip = pytest.mark.skip(reason=f"needs {what}: Python 3.11")
+            for item in items:
+                if item.get_closest_marker(name):
+                    item.add_marker(skip)
 
 
 @pytest.fixture(autouse=True)

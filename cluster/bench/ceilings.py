@@ -13,6 +13,8 @@ from typing import NamedTuple
 
 import torch
 
+from cluster.choice import has_bfloat16_units
+
 
 class Timing(NamedTuple):
     """Repeated measurements of one thing."""
@@ -91,7 +93,7 @@ class MatrixProduct:
 
     def __init__(self, device: torch.device, dtype: torch.dtype) -> None:
         size = 8192 if device.type == "cuda" else 2048
-        if dtype == torch.bfloat16 and slow_bfloat16(device):
+        if dtype == torch.bfloat16 and device.type == "cpu" and slow_bfloat16(device):
             size = 256  # 2048 would take 18 seconds
         self.flop = 2 * size**3
         self._a, self._b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
@@ -102,8 +104,10 @@ class MatrixProduct:
 
 
 def slow_bfloat16(device: torch.device) -> bool:
-    """Whether bfloat16 is computed number by number: 1 GFLOP/s instead of 150 on a CPU that has AVX2 alone."""
-    return device.type == "cpu" and not torch.backends.cpu.get_cpu_capability().startswith("AVX512")
+    """Whether bfloat16 is computed without units for it: 1 GFLOP/s instead of 150 on a CPU that has AVX2 alone."""
+    if device.type == "cpu":
+        return not torch.backends.cpu.get_cpu_capability().startswith("AVX512")
+    return not has_bfloat16_units(device)
 
 
 def matrix_gflops(device: torch.device, dtype: torch.dtype) -> float:

@@ -108,7 +108,8 @@ def learners(presets: list[str], device: torch.device, begin: Callable[[str], No
     results = []
     slow = ceilings.slow_bfloat16(device)
     if slow:
-        begin("nothing in bfloat16: this CPU lacks AVX-512, and one of preset paper would take minutes")
+        lacks = "this CPU lacks AVX-512" if device.type == "cpu" else "this GPU has no units for it"
+        begin(f"nothing in bfloat16: {lacks}, and an update of preset paper would take long")
     for name in presets:
         for precision in ("float32",) if slow else ("float32", "bfloat16"):
             begin(f"the learner, preset {name}, {precision}")

@@ -12,7 +12,7 @@ from typing import get_args
 import pytest
 import torch
 
-from cluster import agent_commands, commands, config, presets, run_dir
+from cluster import agent_commands, config, presets, run_dir
 from cluster.cli import main
 from cluster.evaluate import Evaluation
 from cluster.options import Preset
@@ -211,9 +211,17 @@ def test_an_exported_agent_plays_alike_and_is_not_trained_on(
 
 @pytest.mark.parametrize("kind", ["play", "reconstruct", "dream"])
 def test_record_writes_a_video(capsys: pytest.CaptureFixture[str], run: Path, tmp_path: Path, kind: str) -> None:
+    pytest.importorskip("av", reason="MP4 needs av")
     out = tmp_path / f"{kind}.mp4"
     assert main(["record", str(run), "--kind", kind, "--out", str(out), "--steps", "20"]) == 0
     assert out.stat().st_size > 1000
+
+
+def test_an_mp4_without_its_package_is_refused_before_anything_is_played(
+    capsys: pytest.CaptureFixture[str], run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cluster.video.find_spec", lambda name: None)
+    assert "record a .gif" in refused(capsys, "record", str(run), "--out", str(tmp_path / "x.mp4"))
 
 
 def test_params_of_paper_are_the_official_counts(capsys: pytest.CaptureFixture[str]) -> None:
@@ -252,7 +260,7 @@ def test_changed_values_are_named_one_by_one() -> None:
 
 
 def test_doctor_checks_this_machine(capsys: pytest.CaptureFixture[str]) -> None:
-    code = commands.doctor(["--json"])
+    code = main(["doctor", "--json"])
     found = {check["name"]: check for check in json.loads(capsys.readouterr().out)}
     assert found["game"]["ok"] and found["torch"]["ok"]
     assert code == (0 if all(check["ok"] for check in found.values()) else 1)

@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+pytest.importorskip("ray", reason="needs Ray: Python 3.11")
+
 from cluster import books, troupe
 from learner import checkpoint
 from tests.cluster.processes import Driver, command

@@ -16,6 +16,8 @@ from typing import Any
 
 import pytest
 
+pytest.importorskip("ray", reason="needs Ray: Python 3.11")
+
 from cluster import books
 from cluster.placement import ACTOR_NODE, HEAD_NODE
 from tests.cluster.tiny import rows, train_options, wait_for

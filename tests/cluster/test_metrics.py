@@ -17,7 +17,6 @@ import torch
 
 from cluster.feeds import LearnerFeed, ReplayFeed
 from cluster.gallery import film
-from cluster.instruments import is_loopback
 from cluster.messages import LearnerMessage, Target
 from cluster.metrics import CATALOGUE, SPECS, Growth, Meter
 from cluster.metrics.doc import document
@@ -213,6 +212,8 @@ def test_a_port_that_is_taken_is_the_users_to_mend() -> None:
 
 
 def test_only_loopback_addresses_are_announced_as_they_are() -> None:
+    instruments = pytest.importorskip("cluster.instruments", reason="needs Ray: Python 3.11")
+    is_loopback = instruments.is_loopback
     assert all(map(is_loopback, ("127.0.0.1", "::1", "localhost")))
     assert not any(map(is_loopback, ("10.0.0.5", "head.example")))
 
@@ -250,3 +251,45 @@ def test_metrics_that_are_off_are_off_everywhere(tmp_path: Path) -> None:
     code, _, err = finish(start(*train_options(run, "--runtime", "inline", *off)))
     assert code == 0 and "metrics off" in err
     assert not (run / "prometheus").exists()
+
+
+# --- A GPU's own numbers ---
+
+UTILISATION = "dreamer_learner_gpu_utilisation_ratio"
+
+
+def nvml_errors() -> list[Exception]:
+    """What asking a GPU has been seen to raise, and what it may."""
+    found: list[Exception] = [ModuleNotFoundError("pynvml"), OSError("libnvidia-ml.so.1"), RuntimeError("no driver")]
+    pynvml = pytest.importorskip("pynvml", reason="needs nvidia-ml-py")
+    codes = ("NVML_ERROR_NOT_SUPPORTED", "NVML_ERROR_NO_PERMISSION", "NVML_ERROR_LIB_RM_VERSION_MISMATCH")
+    return (
+        found + [pynvml.NVMLError(getattr(pynvml, code)) for code in codes] + [ValueError("invalid literal: 'MIG-1'")]
+    )
+
+
+@pytest.mark.parametrize("worked", [False, True])
+def test_a_gpu_that_does_not_say_how_busy_it_is_ends_nothing(
+    worked: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 7)
+    gpu = torch.device("cuda", 0)
+    for error in nvml_errors():
+        answers = iter([40, error] if worked else [error])
+
+        def ask(device: torch.device, answers=answers) -> int:
+            answer = next(answers)  # asked once too often: StopIteration
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
+
+        monkeypatch.setattr(torch.cuda, "utilization", ask)
+        meter = Meter(LEARNER)
+        feed = LearnerFeed(meter)
+        caplog.clear()
+        for _ in range(4):
+            feed.gpu(gpu)
+        assert len(caplog.records) == 1 and type(error).__name__ in caplog.text
+        page = meter.page().decode()
+        assert "dreamer_learner_gpu_memory_bytes 7.0" in page
+        assert re.findall(rf"^{UTILISATION} (.*)", page, re.MULTILINE) == (["NaN"] if worked else [])

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+pytest.importorskip("reverb", reason="needs Reverb: Python 3.11")
+
 from tests.soak import parse, soak
 
 

@@ -13,7 +13,7 @@ from actors.config import ActorConfig
 from actors.exploration import epsilons
 from cluster.config import ClusterConfig
 
-pytest.importorskip("ray")
+pytest.importorskip("ray", reason="needs Ray: Python 3.11")
 
 from cluster import placement, supervise, troupe
 from cluster.board import Orders

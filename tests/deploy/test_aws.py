@@ -9,12 +9,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import boto3
 import pytest
 import yaml
-from moto import mock_aws
 
 from tests.cluster.tiny import ROOT
+
+boto3 = pytest.importorskip("boto3", reason="needs boto3: make setup")
+mock_aws = pytest.importorskip("moto", reason="needs moto: make setup").mock_aws
 
 REGION = "us-west-2"
 ROLE = "ray-autoscaler-v1"  # made beforehand: Ray waits half a minute for one that it makes itself

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 import pytest
 
 from cluster.metrics import SPECS
@@ -18,6 +17,8 @@ from deploy.grafana.dashboards import DASHBOARDS, NOT_SHOWN, OUT, files
 from tests.deploy.pages import PANELS
 from tests.deploy.promql import OTHERS, declared, selectors
 from tests.deploy.tools import need
+
+jsonschema = pytest.importorskip("jsonschema", reason="needs jsonschema: make setup")
 
 ROOT = Path(__file__).parents[2]
 CACHE = ROOT / ".cache" / "grafana-schema"

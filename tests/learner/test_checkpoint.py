@@ -17,6 +17,7 @@ from learner.checkpoint import Progress
 from learner.config import TrainConfig
 from learner.step import Optimizers, make_grad_steps, make_optimizers, train_step
 from replay.config import UserError
+from tests.devices import DEVICES
 from tests.dreamer.tiny import MODEL, make_agent, random_batch
 
 CONFIG = TrainConfig()
@@ -61,6 +62,30 @@ def test_training_goes_on_bit_for_bit_after_a_resume(tmp_path: Path) -> None:
     np.testing.assert_array_equal(other_rng.random(3), draws)
     for key, value in agent.state_dict().items():
         assert torch.equal(value, other.state_dict()[key]), key
+
+
+def test_a_checkpoint_of_a_machine_with_other_gpus_is_read() -> None:
+    states = [torch.tensor([n], dtype=torch.uint8) for n in range(3)]
+    assert checkpoint.state_of_gpu([], 0) == []
+    assert checkpoint.state_of_gpu(states, 1) == [states[1]]  # of all GPUs, as files once were
+    assert checkpoint.state_of_gpu(states[:2], 2) == [states[0]]  # fewer there than here
+    assert checkpoint.state_of_gpu(states[:1], 1) == [states[0]]  # of the learner's alone, as they are now
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_only_the_learners_own_generator_is_saved_and_put_back(device: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    agent = make_agent().to(device)
+    optimizers = make_optimizers(agent, CONFIG)
+    path = save(tmp_path, agent, optimizers, 1)
+    expected = torch.rand(3, device=device)
+    found = checkpoint.load(path)
+    assert len(found.rng["cuda"]) == (1 if device == "cuda" else 0)
+    more = found._replace(rng=found.rng | {"cuda": found.rng["cuda"] * 4})  # of a machine with four GPUs
+    for each in (found, more):
+        torch.rand(5, device=device)
+        checkpoint.restore(each, agent, optimizers)
+        assert torch.equal(torch.rand(3, device=device), expected)
 
 
 def test_only_the_newest_are_kept_and_latest_names_the_newest(tmp_path: Path) -> None:

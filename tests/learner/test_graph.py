@@ -159,7 +159,7 @@ def test_an_update_never_asks_the_device_for_a_value(precision: str, behavior: B
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize(("precision", "tolerance"), [("float32", 1e-4), ("bfloat16", 1e-2)])
-@pytest.mark.parametrize("behavior", [SLOW, PPO, LATER], ids=["actor_critic", "ppo", "later work"])
+@BEHAVIORS
 @STATES
 def test_a_captured_update_equals_the_eager_one_over_50_seeded_updates(
     precision: str, tolerance: float, behavior: BehaviorConfig, states: bool

@@ -1,0 +1,87 @@
+"""What `train` takes where it was not told: preset, runtime and precision, and the words for it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import NamedTuple
+
+import torch
+
+from cluster.config import ClusterConfig, Config, flat
+
+# Read by one runtime alone: what the other one does with it is nothing, and that is to be said.
+ONLY_RAY = (
+    *(f"cluster.{name}" for name in ("actors", "max_actors", "wait_for", "wait_seconds", "stall_seconds", "address")),
+    "actor.pull_every",
+    "actor.threads",
+    "replay.port",
+    "train.publish_every",
+)
+ONLY_INLINE = ("actor.workers",)
+
+
+class Runtime(NamedTuple):
+    """How a run trains."""
+
+    name: str  # ray | inline
+    why: str  # in words; "" = it was asked for, or nothing needs saying
+
+
+def choose_preset(*, gpu: bool, device: str | None) -> str:
+    """The preset of who names none; `device` as he named it."""
+    return "fast" if gpu and device != "cpu" else "cpu"
+
+
+def choose_runtime(
+    asked: str | None, before: str | None, cluster: ClusterConfig, *, on_gpu: bool, fits: bool
+) -> Runtime:
+    """As asked; on resume as it was; with the learner on a GPU in one process; else with Ray.
+
+    before: the runtime of the run that is gone on with. on_gpu: whether the learner is. fits: the replay into the GPU's
+    memory. On one machine the GPU path is
+    made for one process: replay in the GPU's memory, nothing copied there but new steps, games in actor.workers
+    processes. Who names a cluster, or several actors, means Ray.
+    """
+    if asked:
+        return Runtime(asked, "")
+    if before:
+        return Runtime(before, "as it was before")
+    plain = ClusterConfig()
+    if cluster.address != plain.address:
+        return Runtime("ray", f"for cluster.address {cluster.address}")
+    if cluster.actors != plain.actors:
+        return Runtime("ray", f"for cluster.actors {cluster.actors}")
+    if on_gpu and not fits:
+        return Runtime("ray", "the replay does not fit into the GPU's memory: --runtime inline needs less of it")
+    if on_gpu:
+        return Runtime("inline", "one machine with a GPU: the replay lives on it; --runtime ray has a process per role")
+    return Runtime("ray", "")
+
+
+def choose_precision(config: Config, *, units: bool, asked: bool) -> tuple[Config, str]:
+    """float32 in the place of a bfloat16 that the learner's GPU has no units for, and what to say of it ("": nothing).
+
+    asked: the person wrote --train.precision. Then it stays: slow, but his own wish.
+    """
+    if units or config.train.precision != "bfloat16":
+        return config, ""
+    if asked:
+        return config, "bfloat16 as asked for, though this GPU has no units for it: expect float32 to be faster"
+    said = "float32: this GPU has no units for bfloat16 (older than Ampere); --train.precision bfloat16 insists"
+    return replace(config, train=replace(config.train, precision="float32")), said
+
+
+def has_bfloat16_units(device: torch.device) -> bool:
+    """Whether a GPU multiplies bfloat16 itself; of a CPU, which cluster.bench.ceilings knows better, always."""
+    if device.type != "cuda":
+        return True
+    with torch.cuda.device(device):
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+
+
+def ignored(config: Config, runtime: str) -> list[str]:
+    """What was set and means nothing to this runtime: one line, or none."""
+    names, other = (ONLY_INLINE, "inline") if runtime == "ray" else (ONLY_RAY, "ray")
+    now, plain = flat(config), flat(Config())
+    found = [f"{name} {now[name]}" for name in names if now[name] != plain[name]]
+    return [f"ignored, only --runtime {other} has it: {', '.join(found)}"] if found else []
