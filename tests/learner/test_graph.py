@@ -27,6 +27,7 @@ BEHAVIORS = pytest.mark.parametrize(
     "behavior", [SLOW, replace(SLOW, rho=0.5), PPO, LATER], ids=["rho 1", "rho 0.5", "ppo", "later work"]
 )
 STATES = pytest.mark.parametrize("states", [False, True])
+ADAMS = pytest.mark.parametrize("keras", [True, False], ids=["Keras' Adam", "PyTorch's Adam"])
 PRECISIONS = pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 
 
@@ -73,9 +74,10 @@ def test_every_batch_is_used_and_metrics_of_one_update_outlive_the_next() -> Non
 
 
 @BEHAVIORS
-def test_nothing_that_an_update_changes_ever_moves_in_memory(behavior: BehaviorConfig) -> None:
+@ADAMS
+def test_nothing_that_an_update_changes_ever_moves_in_memory(behavior: BehaviorConfig, keras: bool) -> None:
     agent, optimizers = start(behavior=behavior)
-    update = make_update(agent, optimizers, CONFIG, example=batches(1)[0])
+    update = make_update(agent, optimizers, replace(CONFIG, adam_keras=keras), example=batches(1)[0])
     update(batches(1)[0])  # makes the moments
     before = [(tensor, tensor.data_ptr(), tensor.clone()) for tensor in tensors_of(agent, optimizers)]
     for batch in batches(SLOW.slow_every):
@@ -144,12 +146,13 @@ def test_the_guard_sees_what_it_must_not_let_pass() -> None:
 @PRECISIONS
 @BEHAVIORS
 @STATES
-def test_an_update_never_asks_the_device_for_a_value(precision: str, behavior: BehaviorConfig, states: bool) -> None:
+@ADAMS
+def test_an_update_never_asks_the_device_for_a_value(
+    precision: str, behavior: BehaviorConfig, states: bool, keras: bool
+) -> None:
     agent, optimizers = start(behavior=behavior)
-    data = batches(2, states=states)
-    update = StaticUpdate(
-        make_update(agent, optimizers, replace(CONFIG, precision=precision), example=data[0]), data[0]
-    )
+    data, config = batches(2, states=states), replace(CONFIG, precision=precision, adam_keras=keras)
+    update = StaticUpdate(make_update(agent, optimizers, config, example=data[0]), data[0])
     update(data[0])  # optimisers may look around once
     with NoQuestions() as guard:
         update(data[1])
@@ -161,12 +164,13 @@ def test_an_update_never_asks_the_device_for_a_value(precision: str, behavior: B
 @pytest.mark.parametrize(("precision", "tolerance"), [("float32", 1e-4), ("bfloat16", 1e-2)])
 @pytest.mark.parametrize("behavior", [SLOW, PPO, LATER], ids=["actor_critic", "ppo", "later work"])
 @STATES
+@ADAMS
 def test_a_captured_update_equals_the_eager_one_over_50_seeded_updates(
-    precision: str, tolerance: float, behavior: BehaviorConfig, states: bool
+    precision: str, tolerance: float, behavior: BehaviorConfig, states: bool, keras: bool
 ) -> None:
     """The same kernels on the same draws; some add up in another order from run to run."""
     data = batches(50, "cuda", states=states)
-    config = replace(CONFIG, precision=precision)
+    config = replace(CONFIG, precision=precision, adam_keras=keras)
     eager, captured = start("cuda", behavior), start("cuda", behavior)
     expected = run(*eager, replace(config, capture=False), data, static=False)
     found = run(*captured, config, data, static=False)
