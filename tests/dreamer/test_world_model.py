@@ -250,6 +250,19 @@ def test_the_policy_of_a_dream_sees_states_cut_from_their_graph(world: WorldMode
         close(state.h, dream.state.h[i].detach())
 
 
+def test_a_dream_leaves_no_cast_weights_to_the_next_one(world: WorldModel) -> None:
+    """In bfloat16 a dream casts every weight once. The next one needs those of then, and with their gradients."""
+    start = random_start()
+    with bfloat16():
+        dream_of(world, start)
+        with torch.no_grad():
+            world.reward.out.weight += 1
+        dream = world.imagine(lambda state: random_actions(len(state.h)), start, 4)
+        torch.testing.assert_close(dream.reward, world.predict_reward(dream.state.feat()), rtol=0, atol=0)
+    gradients = torch.autograd.grad(dream.reward.sum(), [world.reward.out.weight, world.rssm.img_in.weight])
+    assert all(gradient.abs().max() > 0 for gradient in gradients)
+
+
 # --- open loop -------------------------------------------------------------------------------------------------------
 
 

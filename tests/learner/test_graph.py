@@ -14,7 +14,7 @@ from dreamer.agent import Agent
 from dreamer.config import BehaviorConfig
 from dreamer.types import Batch, Metrics
 from learner.config import TrainConfig
-from learner.graph import StaticUpdate, restore, tensors_of
+from learner.graph import StaticUpdate, tensors_of, without_trace
 from learner.loop import make_update
 from learner.step import Optimizers, make_optimizers
 from tests.dreamer.tiny import BEHAVIOR, BEHAVIOR_SWITCHES, MODEL, SWITCHES, make_agent, random_batch
@@ -92,12 +92,14 @@ def test_nothing_that_an_update_changes_ever_moves_in_memory(behavior: BehaviorC
 def test_a_warm_up_leaves_no_trace() -> None:
     agent, optimizers = start()
     for rounds in range(2):  # before and after there are moments
-        saved = {id(tensor): tensor.clone() for tensor in tensors_of(agent, optimizers)}
         expected = [tensor.clone() for tensor in tensors_of(agent, optimizers)]
         update = make_update(agent, optimizers, CONFIG, example=batches(1)[0])
-        for batch in batches(3):
-            update(batch)
-        restore(saved, agent, optimizers)
+        data, draws = batches(3), torch.get_rng_state()
+        with without_trace(agent, optimizers, torch.device("cpu")):
+            for batch in data:
+                update(batch)
+            assert not torch.equal(torch.get_rng_state(), draws)
+        assert torch.equal(torch.get_rng_state(), draws)
         found = list(tensors_of(agent, optimizers))
         for tensor, value in zip(found, expected, strict=False):
             assert torch.equal(tensor, value)
@@ -179,3 +181,16 @@ def test_a_captured_update_equals_the_eager_one_over_50_seeded_updates(
             torch.testing.assert_close(ours[name], theirs[name], rtol=tolerance, atol=tolerance, msg=name)
     for ours, theirs in zip(tensors_of(*captured), tensors_of(*eager), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_capture_leaves_weights_moments_and_draws_as_they_were() -> None:
+    agent, optimizers = start("cuda")
+    (example,) = batches(1, "cuda")
+    weights, draws = [tensor.clone() for tensor in agent.state_dict().values()], torch.cuda.get_rng_state()
+    make_update(agent, optimizers, CONFIG, example=example)
+    assert torch.equal(torch.cuda.get_rng_state(), draws)
+    assert all(torch.equal(*pair) for pair in zip(agent.state_dict().values(), weights, strict=True))
+    moments = list(tensors_of(agent, optimizers))[len(weights) :]
+    assert moments and all((tensor == 0).all() for tensor in moments)
