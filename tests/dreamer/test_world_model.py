@@ -188,6 +188,19 @@ def test_the_loss_is_float32_in_mixed_precision_and_near_that_of_full_precision(
     close(mixed.loss, full.loss, rtol=0.01, atol=0)
 
 
+def test_rewards_and_ends_are_foreseen_on_the_scales_on_which_they_are_learned() -> None:
+    """A reward of 1 is learned as tanh 1 = 0.76, of which 0.45 is more than half; a game that goes on as gamma."""
+    world = make_agent(model=ModelConfig(**{**vars(MODEL), "gamma": 0.4})).world
+    with torch.no_grad():
+        for head, says in ((world.reward, 0.45), (world.discount, math.log(0.4 / 0.6))):
+            head.out.weight.zero_()
+            head.out.bias.fill_(says)
+    batch = random_batch()
+    metrics = world.loss(batch._replace(reward=torch.ones_like(batch.reward))).metrics
+    assert metrics["reward_guesses"] == 1 and metrics["reward_hits"] == 1
+    assert metrics["terminal_guesses"] == 0 and metrics["terminal_steps"] > 0
+
+
 # --- dreams ----------------------------------------------------------------------------------------------------------
 
 
