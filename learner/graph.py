@@ -69,7 +69,7 @@ def capture(update: Update, agent: Agent, optimizers: Optimizers, example: Batch
 
 @contextmanager
 def without_trace(agent: Agent, optimizers: Optimizers, device: torch.device) -> Iterator[None]:
-    """For updates after which weights, moments and the generators that draw on `device` are to be as before, in place."""
+    """For updates that leave weights and moments, in place, and the draws on `device` as they were before."""
     saved = {id(tensor): tensor.clone() for tensor in tensors_of(agent, optimizers)}
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         yield
