@@ -149,8 +149,10 @@ def test_each_loss_reaches_its_own_network_and_nothing_else(agent: Agent) -> Non
 
 def test_minibatches_are_drawn_from_all_transitions_and_differ(monkeypatch: pytest.MonkeyPatch) -> None:
     agent = make_agent(replace(ONE_PASS, ppo_minibatches=40, ppo_batch=5))
-    seen, improve = [], agent.behavior.improve
-    monkeypatch.setattr(agent.behavior, "improve", lambda batch, *rest: seen.append(batch) or improve(batch, *rest))
+    seen, improve_on = [], ppo.improve_on
+    monkeypatch.setattr(
+        ppo, "improve_on", lambda own, batch, *rest: seen.append(batch) or improve_on(own, batch, *rest)
+    )
     idle(agent)
     assert len(seen) == 40 and all(len(field) == 5 for batch in seen for field in batch)
     rows = torch.cat([batch.feat for batch in seen]).unique(dim=0)
