@@ -11,9 +11,9 @@ import torch
 from actors.rollout import EpisodeReport, Tick
 from cluster import training
 from cluster.metrics import Meter
-from cluster.training import ActorNews, Gaps, Limits, Tally, append, reached
+from cluster.training import ActorNews, Gaps, Limits, Tally, append, prepare_learner, reached
 from learner.clock import Clock
-from learner.config import Diverged
+from learner.config import Diverged, TrainConfig
 from learner.loop import LearnerReport
 from replay import ReplayConfig, in_memory
 from replay.experience import EnvSpec, PrevState, Step
@@ -162,3 +162,14 @@ def test_gaps_are_the_time_between_updates_and_each_counts_once(monkeypatch: pyt
         gaps.update_ends()
     assert gaps.seconds() == (12.0 - 10.0) + (21.5 - 20.0)
     assert gaps.seconds() == 0.0
+
+
+@pytest.mark.parametrize("threads", [0, 3])
+def test_a_learner_has_the_threads_that_it_was_given(threads: int) -> None:
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        prepare_learner(TrainConfig(threads=threads))
+        assert torch.get_num_threads() == (threads or 2)
+    finally:
+        torch.set_num_threads(before)
