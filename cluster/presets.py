@@ -53,7 +53,9 @@ def fast() -> Config:
             slow_every=1,
             slow_fraction=0.02,
         ),
-        train=TrainConfig(model_lr=2e-4, actor_lr=1e-4, critic_lr=1e-4, precision="bfloat16", device="cuda"),
+        train=TrainConfig(
+            model_lr=2e-4, actor_lr=1e-4, critic_lr=1e-4, adam_keras=False, precision="bfloat16", device="cuda"
+        ),
     )
 
 
@@ -92,7 +94,7 @@ def cpu() -> Config:
         ),
         # A second thread of the learner: 8.7 updates/s instead of 6.1 alone on two cores, but 6.1 like one beside
         # actor and replay, and 1.8 instead of 5 where something else is busy too.
-        train=TrainConfig(model_lr=4e-4, actor_lr=1e-4, critic_lr=1e-4, device="cpu", threads=1),
+        train=TrainConfig(model_lr=4e-4, actor_lr=1e-4, critic_lr=1e-4, adam_keras=False, device="cpu", threads=1),
     )
 
 
@@ -125,7 +127,9 @@ def seed() -> Config:
             ppo_batch=512,
             ppo_clip=0.1,
         ),
-        train=TrainConfig(model_lr=2e-4, actor_lr=4e-5, critic_lr=1e-4, adam_eps=1e-4, weight_decay=0.0),
+        train=TrainConfig(
+            model_lr=2e-4, actor_lr=4e-5, critic_lr=1e-4, adam_eps=1e-4, adam_keras=False, weight_decay=0.0
+        ),
     )
 
 

@@ -35,8 +35,7 @@ from cluster.images import (
     write_mp4,
 )
 from dreamer.agent import Agent
-from dreamer.behaviors.actor_critic import ActorCritic
-from dreamer.behaviors.ppo import PPO
+from dreamer.behaviors.parts import ActorAndCritic
 from dreamer.equations import scalar_mean, squash
 from dreamer.types import Batch, State
 from replay.config import UserError
@@ -182,7 +181,7 @@ def make_film(agent: Agent, names: list[str], ticks: list[Tick], batch: Batch, s
     """The passage `ticks` = `batch` [T, 1, ...], with the predictions at its states [T, 1, ...]."""
     feat = state.feat()[:, 0]
     how = agent.world.config.reward_squash
-    critic = agent.behavior.critic if isinstance(agent.behavior, ActorCritic | PPO) else None
+    critic = agent.behavior.critic if isinstance(agent.behavior, ActorAndCritic) else None
     return Film(
         pictures=batch.obs[:, 0].cpu().numpy(),
         action=["reset" if t.step.is_first[0] else names[t.step.prev_action[0]] for t in ticks],

@@ -31,6 +31,7 @@ class TrainConfig:
     actor_lr: Rate = 4e-5  # of the actor; dreamerv2 actor_opt.lr
     critic_lr: Rate = 1e-4  # of the critic; dreamerv2 critic_opt.lr
     adam_eps: Epsilon = 1e-5  # Adam's epsilon; dreamerv2 model_opt.eps
+    adam_keras: bool = True  # epsilon weighs as in Keras' Adam, see adam.py; else as in PyTorch's; dreamerv2
     grad_clip: Norm = 100.0  # largest global gradient norm, of each optimiser alone; dreamerv2 model_opt.clip
     weight_decay: Decay = 1e-6  # share of every weight lost per update, not times lr; dreamerv2 model_opt.wd
     nonfinite_limit: Count = 100  # updates in a row that may be skipped as not finite before training stops; ours

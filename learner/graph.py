@@ -8,6 +8,7 @@ a CPU `StaticUpdate` runs the same update from the same fixed places without a g
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -55,18 +56,24 @@ def capture(update: Update, agent: Agent, optimizers: Optimizers, example: Batch
     """`update` as a CUDA graph for batches like `example`; leaves agent, optimisers and draws as they were."""
     static = StaticUpdate(update, example)
     device = example.obs.device
-    generator = torch.cuda.get_rng_state(device)
-    saved = {id(tensor): tensor.clone() for tensor in tensors_of(agent, optimizers)}
-    stream = torch.cuda.Stream(device)
-    stream.wait_stream(torch.cuda.current_stream(device))
-    with torch.cuda.stream(stream):
-        for _ in range(WARM_UP):
-            static.run()
-    torch.cuda.current_stream(device).wait_stream(stream)
-    restore(saved, agent, optimizers)
-    static.record()
-    torch.cuda.set_rng_state(generator, device)
+    with without_trace(agent, optimizers, device):
+        stream = torch.cuda.Stream(device)
+        stream.wait_stream(torch.cuda.current_stream(device))
+        with torch.cuda.stream(stream):
+            for _ in range(WARM_UP):
+                static.run()
+        torch.cuda.current_stream(device).wait_stream(stream)
+        static.record()
     return static
+
+
+@contextmanager
+def without_trace(agent: Agent, optimizers: Optimizers, device: torch.device) -> Iterator[None]:
+    """For updates that leave weights and moments, in place, and the draws on `device` as they were before."""
+    saved = {id(tensor): tensor.clone() for tensor in tensors_of(agent, optimizers)}
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        yield
+    restore(saved, agent, optimizers)
 
 
 def tensors_of(agent: Agent, optimizers: Optimizers) -> Iterator[Tensor]:

@@ -59,7 +59,7 @@ def make_update(
 
     A GPU works later than it is told to, and its graph in one piece: there no part of the update is marked.
     """
-    step = make_grad_steps(optimizers, clip=config.grad_clip)
+    step = make_grad_steps(optimizers, clip=config.grad_clip, keras=config.adam_keras)
     parts = no_mark if example.obs.is_cuda else mark
 
     def update(batch: Batch) -> Metrics:

@@ -10,6 +10,7 @@ from torch import Tensor
 from dreamer.agent import Agent
 from dreamer.behaviors import GradSteps, Mark, no_mark
 from dreamer.types import Batch, Metrics, Start
+from learner.adam import keras_step
 from learner.config import TrainConfig
 
 Optimizers = dict[str, torch.optim.AdamW]  # group name -> its own optimiser
@@ -37,23 +38,27 @@ def make_optimizers(agent: Agent, config: TrainConfig) -> Optimizers:
     }
 
 
-def make_grad_steps(optimizers: Optimizers, *, clip: float) -> GradSteps:
+def make_grad_steps(optimizers: Optimizers, *, clip: float, keras: bool = True) -> GradSteps:
     """`step[name](loss)` improves that group of parameters alone and returns their gradient norm before clipping.
 
-    A gradient that is not finite changes nothing, neither weights nor moments; the norm tells.
+    A gradient that is not finite changes nothing, neither weights nor moments; the norm tells. `keras`: by Adam as
+    Keras computes it, see adam.py; else as PyTorch does.
     """
-    return {name: _make_grad_step(optimizer, clip) for name, optimizer in optimizers.items()}
+    return {name: _make_grad_step(optimizer, clip, keras) for name, optimizer in optimizers.items()}
 
 
-def _make_grad_step(optimizer: torch.optim.AdamW, clip: float) -> Callable[[Tensor], Tensor]:
+def _make_grad_step(optimizer: torch.optim.AdamW, clip: float, keras: bool) -> Callable[[Tensor], Tensor]:
     parameters = optimizer.param_groups[0]["params"]
 
     def step(loss: Tensor) -> Tensor:
         # Not loss.backward(): that would leave gradients in every weight on the way, the world model's included.
         gradients = torch.autograd.grad(loss, parameters)
         norm = torch.nn.utils.get_total_norm(gradients)
-        optimizer.found_inf = (~norm.isfinite()).float()  # type: ignore[attr-defined]  # the fused kernels look at it
         clipped = torch._foreach_mul(gradients, clip / norm.clamp(min=clip))
+        if keras:
+            keras_step(optimizer, clipped, good=norm.isfinite())
+            return norm.detach()
+        optimizer.found_inf = (~norm.isfinite()).float()  # type: ignore[attr-defined]  # the fused kernels look at it
         for parameter, gradient in zip(parameters, clipped, strict=True):
             parameter.grad = gradient
         optimizer.step()

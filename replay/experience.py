@@ -72,6 +72,9 @@ class EnvSpec(NamedTuple):
     state: tuple[int, int] = (0, 0)  # (D, S) of the player's state stored with each record; (0, 0) = none is
 
 
+SAVINGS = 3  # windows' lengths of played steps: games of mixed lengths save up 3.0 at most and owe 0.5; ours
+
+
 class WindowCutter:
     """Decides, record by record, when a window of the last `length` records of one stream of games is stored.
 
@@ -80,6 +83,9 @@ class WindowCutter:
     game misses that by several per cent, because a game's first window needs `length` records and its last one must end
     on its last record. So a stream keeps a balance: each played step earns 1/stride, each window costs 1, and a window
     is due as soon as there is balance for it.
+
+    Games of just `length` records have room for one window and earn more, so what is saved up has an end: or they would
+    be paid for, when longer ones come, by a window at every record of those. Likewise what is owed.
 
     Guarantees: no window crosses a game; every record of a game of at least `length` records is in some window, its
     last record included. Games of fewer than `length` records are dropped (as in the official code) and give back what
@@ -90,6 +96,7 @@ class WindowCutter:
         if not 1 <= stride <= length:
             raise UserError(f"replay.stride must be between 1 and replay.length ({length}), not {stride}")
         self.length, self.stride = length, stride
+        self._most = SAVINGS * length
         self._balance = 0  # in units of 1/stride windows
         self._in_game = 0  # records of the running game
         self._uncovered = 0  # records since the last window's end
@@ -99,7 +106,7 @@ class WindowCutter:
         if is_first:
             self._end_game()  # does nothing where the last game ended properly
         else:
-            self._balance += 1  # the record of a reset is not a played step
+            self._balance = min(self._balance + 1, self._most)  # the record of a reset is not a played step
         self._in_game += 1
         self._uncovered += 1
         if self._in_game < self.length:
@@ -109,7 +116,7 @@ class WindowCutter:
         due = self._balance >= self.stride
         must = is_last or self._uncovered == self.length  # the latter includes the first window of a game
         if due or must:
-            self._balance -= self.stride
+            self._balance = max(self._balance - self.stride, -self._most)
             self._uncovered = 0
             if is_last:
                 self._end_game()

@@ -95,7 +95,11 @@ def _make(spec: Spec, registry: CollectorRegistry) -> Counter | Gauge | Histogra
 
 
 class _Process:
-    """What the operating system knows of this process, read when somebody asks."""
+    """What the operating system knows of this process, read when somebody asks.
+
+    Not prometheus_client's ProcessCollector: it knows /proc alone, and names and describes what it shows otherwise than
+    our catalogue, which documentation, dashboards and alerts are made from.
+    """
 
     def __init__(self, *, holds_replay: bool) -> None:
         self._holds_replay, self._process = holds_replay, psutil.Process()

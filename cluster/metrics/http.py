@@ -1,4 +1,8 @@
-"""The HTTP servers: each process shows its own numbers, and the driver says where all of them are."""
+"""The HTTP servers: each process shows its own numbers, and the driver says where all of them are.
+
+Not prometheus_client's own: start_http_server answers every path with the numbers, and its WSGI application under
+wsgiref.simple_server, which would take as many lines, prints a traceback for every client that connects in silence.
+"""
 
 from __future__ import annotations
 

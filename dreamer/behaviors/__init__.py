@@ -8,9 +8,8 @@ from typing import Protocol
 from torch import Tensor
 from torch.nn import Parameter
 
-from dreamer.behaviors.actor_critic import ActorCritic
-from dreamer.behaviors.parts import GradSteps, Mark, no_mark
-from dreamer.behaviors.ppo import PPO
+from dreamer.behaviors import actor_critic, ppo
+from dreamer.behaviors.parts import ActorAndCritic, GradSteps, Mark, no_mark
 from dreamer.config import BehaviorConfig
 from dreamer.types import Metrics, Start, State
 from dreamer.world_model import WorldModel
@@ -29,12 +28,12 @@ class Behavior(Protocol):
         """The parameters that each `step[name]` trains; {} if no gradient is used."""
 
 
-def make_behavior(config: BehaviorConfig, *, feat_size: int, num_actions: int) -> ActorCritic | PPO:
+def make_behavior(config: BehaviorConfig, *, feat_size: int, num_actions: int) -> ActorAndCritic:
     """The behaviour that the config names. Raises ValueError for an unknown name."""
     match config.name:
         case "actor_critic":
-            return ActorCritic(config, feat_size=feat_size, num_actions=num_actions)
+            return ActorAndCritic(config, actor_critic.improve, feat_size=feat_size, num_actions=num_actions)
         case "ppo":
-            return PPO(config, feat_size=feat_size, num_actions=num_actions)
+            return ActorAndCritic(config, ppo.improve, feat_size=feat_size, num_actions=num_actions)
         case _:
             raise ValueError(f"behavior.name must be actor_critic or ppo, not {config.name!r}")

@@ -1,18 +1,19 @@
-"""What behaviours with actor and critic have in common: networks, choice, target critic, scale, means to look at."""
+"""What behaviours with actor and critic have in common: networks, dream, choice, target critic, scale, means."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Mapping
+from typing import NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
 from dreamer.config import BehaviorConfig
-from dreamer.equations import one_hot_mode, straight_through_sample
+from dreamer.equations import one_hot_mode, scalar_mean, straight_through_sample, unimix
 from dreamer.nets import MLP, init_glorot
-from dreamer.types import Dream, Metrics
+from dreamer.types import Dream, Metrics, Start, State
+from dreamer.world_model import WorldModel
 
 # Told at the beginning of each part of an update what it is: somebody may want to know where the time goes.
 Mark = Callable[[str], None]
@@ -21,6 +22,56 @@ GradSteps = Mapping[str, Callable[[Tensor], Tensor]]  # group name -> (loss -> g
 
 def no_mark(phase: str) -> None:
     """Nobody wants to know."""
+
+
+class Dreamt(NamedTuple):
+    """A dream and what its states are worth."""
+
+    dream: Dream
+    feat: Tensor  # [H+1, N, F]
+    value: Tensor  # float32 [H+1, N]  v' of the states
+
+
+class ActorAndCritic(nn.Module):
+    """Actor, critic v, and the slowly copied target critic v'; `improve` says how a dream makes the two better."""
+
+    updates: Tensor
+    return_range: Tensor | None
+
+    def __init__(self, config: BehaviorConfig, improve: Improve, *, feat_size: int, num_actions: int) -> None:
+        super().__init__()
+        self.config, self._improve = config, improve
+        networks = make_networks(config, feat_size=feat_size, num_actions=num_actions)
+        self.actor, self.critic, self.slow_critic = networks
+        self.register_buffer("updates", torch.zeros((), dtype=torch.int64))
+        # Running 5th and 95th percentile of the returns.
+        self.register_buffer("return_range", torch.zeros(2) if config.return_scale else None)
+
+    def param_groups(self) -> dict[str, Iterable[nn.Parameter]]:
+        return {"actor": self.actor.parameters(), "critic": self.critic.parameters()}
+
+    def act(self, world: WorldModel, state: State, *, sample: bool) -> Tensor:
+        return choose(self.policy(state.feat()), sample=sample)
+
+    def policy(self, feat: Tensor) -> Tensor:
+        """Logits of the actions: [..., F] -> float32 [..., A]."""
+        return unimix(self.actor(feat), self.config.unimix)
+
+    def dream(self, world: WorldModel, start: Start, mark: Mark) -> Dreamt:
+        """What comes of this policy. `mark("behavior")` after the dream."""
+        dream = world.imagine(lambda state: self.act(world, state, sample=True), start, self.config.horizon)
+        mark("behavior")
+        feat = dream.state.feat()
+        return Dreamt(dream, feat, scalar_mean(self.slow_critic(feat)))
+
+    def update(self, world: WorldModel, start: Start, step: GradSteps, mark: Mark = no_mark) -> Metrics:
+        """Improves actor and critic by a dream, then perhaps copies the critic."""
+        metrics = self._improve(self, world, start, step, mark)
+        move_slow_critic(self.slow_critic, self.critic, updates=self.updates, config=self.config)
+        return metrics
+
+
+Improve: TypeAlias = Callable[[ActorAndCritic, WorldModel, Start, GradSteps, Mark], Metrics]
 
 
 class Networks(NamedTuple):

@@ -2,34 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from dreamer.behaviors.parts import (
-    GradSteps,
-    Mark,
-    choose,
-    describe,
-    make_networks,
-    move_slow_critic,
-    no_mark,
-    scale_of_returns,
-)
-from dreamer.config import BehaviorConfig
-from dreamer.equations import (
-    critic_loss,
-    entropy,
-    lambda_return,
-    log_prob,
-    ppo_loss,
-    scalar_mean,
-    survival_weight,
-    unimix,
-)
-from dreamer.types import Metrics, Start, State
+from dreamer.behaviors.parts import ActorAndCritic, GradSteps, Mark, describe, scale_of_returns
+from dreamer.equations import critic_loss, entropy, lambda_return, log_prob, ppo_loss, scalar_mean, survival_weight
+from dreamer.types import Metrics, Start
 from dreamer.world_model import WorldModel
 
 
@@ -43,86 +23,58 @@ class Transitions(NamedTuple):
     weight: Tensor  # float32 [...]  probability that anything did
 
 
-class PPO(nn.Module):
-    """Actor, critic v of what comes AFTER a state, and the target critic v' that bootstraps returns.
+def improve(own: ActorAndCritic, world: WorldModel, start: Start, step: GradSteps, mark: Mark) -> Metrics:
+    """Dream, value the dream, improve actor and critic on minibatches of it.
 
-    Unlike `ActorCritic`, whose v(s_i) includes the reward for arriving at s_i; so every action has a return, the last
-    one too, and the advantage is taken over the critic of now, which has seen the minibatches before.
+    The critic's v(s_i) is of what comes AFTER s_i, unlike that of actor_critic.py; so every action has a return, the
+    last one too, and the advantage is taken over the critic of now, which has seen the minibatches before.
     """
+    c = own.config
+    #   state             s_0     s_1   ...   s_{H-1}     s_H
+    #   action                a_0     a_1 ...     a_{H-1}
+    #   reward, discount       1       2    ...        H       of the state that is reached
+    #   target            G_0     G_1   ...   G_{H-1}   v'_H   G_i = r_{i+1} + d_{i+1} * (...)
+    #   weight             d_0  d_0 d_1 ...                    after an end nothing comes
+    with torch.no_grad():
+        dream, feat, value = own.dream(world, start, mark)
+        target = lambda_return(dream.reward[1:], discount=dream.discount[1:], value=value, lambda_=c.return_lambda)
+        weight = survival_weight(dream.discount)[1:]
+        log_probs = log_prob(own.policy(feat[:-1]), dream.action)
+    scale = scale_of_returns(target, return_range=own.return_range, decay=c.return_scale)
 
-    updates: Tensor
-    return_range: Tensor | None
+    dreamt = Transitions(feat[:-1], dream.action, log_probs, target, weight)
+    reports = [
+        improve_on(own, batch, scale, step) for batch in minibatches(dreamt, count=c.ppo_minibatches, size=c.ppo_batch)
+    ]
+    metrics = {name: torch.stack([report[name] for report in reports]).mean() for name in reports[0]}
+    return metrics | {"return_scale": scale} | describe(dream, value=value, target=target, weight=weight)
 
-    def __init__(self, config: BehaviorConfig, *, feat_size: int, num_actions: int) -> None:
-        super().__init__()
-        self.config = config
-        networks = make_networks(config, feat_size=feat_size, num_actions=num_actions)
-        self.actor, self.critic, self.slow_critic = networks
-        self.register_buffer("updates", torch.zeros((), dtype=torch.int64))
-        # Running 5th and 95th percentile of the returns.
-        self.register_buffer("return_range", torch.zeros(2) if config.return_scale else None)
 
-    def param_groups(self) -> dict[str, Iterable[nn.Parameter]]:
-        return {"actor": self.actor.parameters(), "critic": self.critic.parameters()}
-
-    def act(self, world: WorldModel, state: State, *, sample: bool) -> Tensor:
-        return choose(self.policy(state.feat()), sample=sample)
-
-    def policy(self, feat: Tensor) -> Tensor:
-        """Logits of the actions: [..., F] -> float32 [..., A]."""
-        return unimix(self.actor(feat), self.config.unimix)
-
-    def update(self, world: WorldModel, start: Start, step: GradSteps, mark: Mark = no_mark) -> Metrics:
-        """Dream, value the dream, improve actor and critic on minibatches of it, then perhaps copy the critic."""
-        c = self.config
-        #   state             s_0     s_1   ...   s_{H-1}     s_H
-        #   action                a_0     a_1 ...     a_{H-1}
-        #   reward, discount       1       2    ...        H       of the state that is reached
-        #   target            G_0     G_1   ...   G_{H-1}   v'_H   G_i = r_{i+1} + d_{i+1} * (...)
-        #   weight             d_0  d_0 d_1 ...                    after an end nothing comes
-        with torch.no_grad():
-            dream = world.imagine(lambda state: self.act(world, state, sample=True), start, c.horizon)
-            mark("behavior")
-            feat = dream.state.feat()
-            value = scalar_mean(self.slow_critic(feat))
-            target = lambda_return(dream.reward[1:], discount=dream.discount[1:], value=value, lambda_=c.return_lambda)
-            weight = survival_weight(dream.discount)[1:]
-            log_probs = log_prob(self.policy(feat[:-1]), dream.action)
-        scale = scale_of_returns(target, return_range=self.return_range, decay=c.return_scale)
-
-        dreamt = Transitions(feat[:-1], dream.action, log_probs, target, weight)
-        reports = [
-            self.improve(batch, scale, step) for batch in minibatches(dreamt, count=c.ppo_minibatches, size=c.ppo_batch)
-        ]
-        metrics = {name: torch.stack([report[name] for report in reports]).mean() for name in reports[0]}
-        move_slow_critic(self.slow_critic, self.critic, updates=self.updates, config=c)
-        return metrics | {"return_scale": scale} | describe(dream, value=value, target=target, weight=weight)
-
-    def improve(self, batch: Transitions, scale: Tensor, step: GradSteps) -> Metrics:
-        """One step of the actor and one of the critic on a minibatch [M, ...]; scale [] as in `scale_of_returns`."""
-        c = self.config
-        logits, out = self.policy(batch.feat), self.critic(batch.feat)
-        advantage = batch.target - scalar_mean(out.detach())
-        actor_objective = ppo_loss(
-            logits,
-            action=batch.action,
-            old_log_prob=batch.log_prob,
-            advantage=advantage / scale,
-            weight=batch.weight,
-            clip=c.ppo_clip,
-            entropy_scale=c.entropy_scale,
-        )
-        critic_objective = critic_loss(out, target=batch.target, weight=batch.weight)
-        moved = (log_prob(logits.detach(), batch.action) - batch.log_prob).exp() - 1
-        return {
-            "actor_loss": actor_objective.detach(),
-            "critic_loss": critic_objective.detach(),
-            "actor_entropy": entropy(logits.detach()).mean(),
-            "advantage_abs": advantage.abs().mean(),
-            "ppo_clipped": (moved.abs() > c.ppo_clip).float().mean(),
-            "actor_grad": step["actor"](actor_objective),
-            "critic_grad": step["critic"](critic_objective),
-        }
+def improve_on(own: ActorAndCritic, batch: Transitions, scale: Tensor, step: GradSteps) -> Metrics:
+    """One step of the actor and one of the critic on a minibatch [M, ...]; scale [] as in `scale_of_returns`."""
+    c = own.config
+    logits, out = own.policy(batch.feat), own.critic(batch.feat)
+    advantage = batch.target - scalar_mean(out.detach())
+    actor_objective = ppo_loss(
+        logits,
+        action=batch.action,
+        old_log_prob=batch.log_prob,
+        advantage=advantage / scale,
+        weight=batch.weight,
+        clip=c.ppo_clip,
+        entropy_scale=c.entropy_scale,
+    )
+    critic_objective = critic_loss(out, target=batch.target, weight=batch.weight)
+    moved = (log_prob(logits.detach(), batch.action) - batch.log_prob).exp() - 1
+    return {
+        "actor_loss": actor_objective.detach(),
+        "critic_loss": critic_objective.detach(),
+        "actor_entropy": entropy(logits.detach()).mean(),
+        "advantage_abs": advantage.abs().mean(),
+        "ppo_clipped": (moved.abs() > c.ppo_clip).float().mean(),
+        "actor_grad": step["actor"](actor_objective),
+        "critic_grad": step["critic"](critic_objective),
+    }
 
 
 def minibatches(dreamt: Transitions, *, count: int, size: int) -> list[Transitions]:

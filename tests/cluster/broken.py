@@ -21,7 +21,6 @@ import dreamer.equations as equations
 import dreamer.rssm as rssm
 import dreamer.world_model as world_model
 from cluster.cli import main
-from dreamer.behaviors.actor_critic import ActorCritic
 from dreamer.rssm import RSSM
 from dreamer.types import Batch, State, Unroll
 from dreamer.world_model import WorldLoss, WorldModel
@@ -29,7 +28,7 @@ from tests.cluster.catching import CATCH, CATCH_ONE, Game, play, train_options
 
 kl_balancing, straight_through_sample = equations.kl_balancing, equations.straight_through_sample
 lambda_return, actor_loss = equations.lambda_return, equations.actor_loss
-scale_of_returns = ActorCritic.scale_of_returns
+scale_of_returns = actor_critic.scale_of_returns
 world_loss, observe_step, fast_observe = WorldModel.loss, RSSM.observe_step, world_model.fast_observe
 
 
@@ -74,15 +73,15 @@ def shift_baseline() -> None:
         value[:] = [others["value"]]
         return lambda_return(reward, **others)
 
-    def keep_scale(self: ActorCritic, target: Tensor) -> Tensor:
-        scale[:] = [scale_of_returns(self, target)]
+    def keep_scale(target: Tensor, *, return_range: Tensor | None, decay: float) -> Tensor:
+        scale[:] = [scale_of_returns(target, return_range=return_range, decay=decay)]
         return scale[0]
 
     def shifted(logits: Tensor, *, baseline: Tensor, **others: Tensor) -> Tensor:
         assert torch.equal(baseline, value[0][:-2] / scale[0])  # what is replaced is what is meant
         return actor_loss(logits, baseline=value[0][1:-1] / scale[0], **others)
 
-    ActorCritic.scale_of_returns = keep_scale
+    actor_critic.scale_of_returns = keep_scale
     actor_critic.lambda_return, actor_critic.actor_loss = keep_value, shifted
 
 
@@ -92,8 +91,8 @@ def mask_nothing() -> None:
     def step(self: RSSM, prev: State, prev_action: Tensor, is_first: Tensor, embed: Tensor) -> tuple[State, Tensor]:
         return observe_step(self, prev, prev_action, torch.zeros_like(is_first), embed)
 
-    def observe(model: RSSM, embed: Tensor, prev_action: Tensor, is_first: Tensor) -> Unroll:
-        return fast_observe(model, embed, prev_action, torch.zeros_like(is_first))
+    def observe(model: RSSM, embed: Tensor, prev_action: Tensor, is_first: Tensor, prev: State | None = None) -> Unroll:
+        return fast_observe(model, embed, prev_action, torch.zeros_like(is_first), prev)
 
     RSSM.observe_step, world_model.fast_observe = step, observe
 

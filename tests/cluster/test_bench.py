@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
+from actors.env import AtariGame, PictureGame, open_game
+from actors.interface import AnyGames
+from actors.parallel import make_parallel_games
 from cluster.bench import ceilings
+from cluster.bench.ceilings import MatrixProduct, Timing
 from cluster.bench.command import keep, learners, shortfalls
 from cluster.bench.parts import bench_actor, bench_env, bench_learner, count_flop, random_play
 from cluster.bench.training import bench_training
@@ -18,8 +23,10 @@ from cluster.cli import main
 from cluster.config import Config
 from cluster.presets import cpu
 from cluster.run_dir import make_agent
+from cluster.training import append
+from dreamer.agent import Agent
 from learner.feed import to_batch
-from learner.step import make_optimizers
+from learner.step import make_optimizers, train_step
 from replay import EnvSpec, UserError
 from tests.dreamer.tiny import BEHAVIOR, MODEL
 
@@ -51,27 +58,92 @@ def config() -> Config:
     )
 
 
-def test_games_and_policy_are_measured_against_their_floors(config: Config) -> None:
-    games = bench_env(config, seconds=0.3)
-    assert games.games == 2 and games.processes == 1
-    assert games.steps_per_second > 0 and games.raw_emulator_steps_per_second > 0
-    assert games.ratio_to_floor == games.steps_per_second / games.raw_emulator_steps_per_second
+@pytest.fixture
+def taking(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Makes everything run once and take the seconds said, in turn."""
 
-    policy = bench_actor(config, CPU, seconds=0.3)
-    assert policy.threads == config.actor.threads and policy.games == 2
-    assert policy.steps_per_second > 0 and policy.steps_per_second_with_games > 0
-    assert policy.ratio_to_floor == policy.steps_per_second / policy.floor_steps_per_second
-    assert policy.ratio_to_emulator == policy.steps_per_second_with_games / policy.raw_emulator_steps_per_second > 0
+    def say(*seconds: float) -> None:
+        said = iter(seconds)
+
+        def measure(runs: list[Callable[[], object]], *_: object, **__: object) -> list[Timing]:
+            for run in runs:
+                run()
+            return [Timing(next(said), 0.25) for _ in runs]
+
+        monkeypatch.setattr("cluster.bench.parts.alternate", measure)
+
+    return say
 
 
-def test_an_update_is_measured_on_real_pictures(config: Config) -> None:
+def counted(calls: list[str], name: str, function: Callable) -> Callable:
+    """The function, that notes its name at every call."""
+    return lambda *args, **named: (calls.append(name), function(*args, **named))[1]
+
+
+def test_games_are_measured_in_steps_of_all_games_against_bare_emulators(
+    config: Config, taking: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+
+    def games_of(*args: object) -> AnyGames:
+        games = make_parallel_games(*args)
+        monkeypatch.setattr(games, "step", counted(calls, "step", games.step))
+        return games
+
+    def game_of(*args: object, **named: object) -> AtariGame | PictureGame:
+        game = open_game(*args, **named)
+        monkeypatch.setattr(game, "frame", counted(calls, "frame", game.frame))
+        return game
+
+    monkeypatch.setattr("cluster.bench.parts.make_parallel_games", games_of)
+    monkeypatch.setattr("cluster.bench.parts.open_game", game_of)
+    taking(2.0, 4.0)
+    found = bench_env(config)
+    steps, frames = calls.count("step") - 1, calls.count("frame")  # the first one is the reset
+    assert (found.games, found.processes, found.spread) == (2, 1, 0.25)
+    assert found.steps_per_second == 2 * steps / 2.0
+    assert found.raw_emulator_steps_per_second == frames / config.env.frame_skip / 4.0
+    assert found.ratio_to_floor == (2 * steps / 2.0) / (frames / 4 / 4.0)
+
+
+def test_a_policy_is_measured_against_a_matrix_product_and_with_its_games_against_emulators(
+    config: Config, taking: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+    monkeypatch.setattr(Agent, "policy_step", counted(calls, "policy", Agent.policy_step))
+    monkeypatch.setattr("cluster.bench.parts.append", counted(calls, "append", append))
+    taking(0.5, 2.0, 4.0, 8.0)
+    found = bench_actor(config, CPU)
+    with_games = calls.count("append")
+    alone = calls.count("policy") - with_games - 1  # one to count the operations
+    assert found.threads == config.actor.threads and found.games == 2
+    assert found.steps_per_second == 2 * alone / 0.5
+    floor = MatrixProduct(CPU, torch.float32).flop / 2.0 / (found.mflop_per_step * 1e6)
+    assert found.floor_steps_per_second == pytest.approx(floor)
+    assert found.ratio_to_floor == pytest.approx(2 * alone / 0.5 / floor)
+    assert found.steps_per_second_with_games == 2 * with_games / 4.0
+    assert found.raw_emulator_steps_per_second == 500 / 8.0
+    assert found.ratio_to_emulator == (2 * with_games / 4.0) / (500 / 8.0)
+
+
+def test_an_update_is_measured_on_real_pictures(
+    config: Config, taking: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+    monkeypatch.setattr("learner.loop.train_step", counted(calls, "update", train_step))
+    taking(6.0, 3.0)
     found = bench_learner("tiny", config, CPU, "float32")
+    updates = len(calls) - 3  # one to count the operations, the first, and one to see how long it takes
     assert (found.batch, found.length, found.mode, found.device) == (3, 4, "eager", "cpu")
-    assert found.updates_per_second == pytest.approx(1 / found.seconds_per_update)
-    assert found.ratio_to_floor == pytest.approx(found.floor_seconds / found.seconds_per_update)
+    assert found.seconds_per_update == pytest.approx(6.0 / updates)
+    assert found.updates_per_second == pytest.approx(updates / 6.0)
+    product = MatrixProduct(CPU, torch.float32)
+    floor = 3.0 * found.gflop_per_update * 1e9 / product.flop
+    assert found.floor_seconds == pytest.approx(floor)
+    assert found.ratio_to_floor == pytest.approx(floor / (6.0 / updates))
     assert found.peak_memory_bytes > 50e6
     # 3 * 4 trained steps at ratio 8 belong to 1.5 policy steps of four frames.
-    assert found.frames_per_second == pytest.approx(found.updates_per_second * 1.5 * 4)
+    assert found.frames_per_second == pytest.approx(updates / 6.0 * 1.5 * 4)
     assert random_play(config).sequences.obs.std() > 1
 
 

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from cluster.feeds import LearnerFeed, ReplayFeed
-from cluster.gallery import film
+from cluster.gallery import film, look_at
 from cluster.messages import LearnerMessage, Target
 from cluster.metrics import CATALOGUE, SPECS, Growth, Meter
 from cluster.metrics.doc import document
@@ -157,6 +157,21 @@ def test_films_show_what_training_saw_and_leave_its_draws_alone() -> None:
         real, model = films[name][7, 20:140:3, 0:120:3, 0], films[name][7, 20:140:3, 124:244:3, 0]
         assert (real == batch.obs[7, 0, :, :, 0].numpy()).all()
         assert (films[name][7, 20:140:3, 248::3, 0] == abs(real.astype(int) - model)).all()
+
+
+def test_pictures_are_a_function_of_agent_and_batch_and_leave_the_draws_of_training_alone() -> None:
+    config = cpu()
+    agent = make_agent(config, env_spec(config))
+    batch = random_batch(16, 4)._replace(obs=torch.randint(0, 256, (16, 4, 40, 40, 1), dtype=torch.uint8))
+    looks = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        before = torch.get_rng_state()
+        looks.append(look_at(agent, config.env, batch))
+        assert torch.equal(torch.get_rng_state(), before)
+    for name, picture in looks[0].images.items():
+        assert (picture == looks[1].images[name]).all(), name
+    assert looks[0].sight == looks[1].sight and looks[0].sight
 
 
 # --- Where they are ---

@@ -295,11 +295,19 @@ def test_targets_and_baseline_come_from_the_slow_critic() -> None:
     assert losses(agent, start)[1] != critic
 
 
-def test_the_actors_baseline_is_the_slow_value_of_the_state_that_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("later", [False, True], ids=["paper", "mixed policy and scaled returns"])
+def test_the_actors_baseline_is_the_slow_value_of_the_state_that_is_left(
+    monkeypatch: pytest.MonkeyPatch, later: bool
+) -> None:
     """Both losses written out once more, with loops: target of the state reached, weight of the state left."""
-    agent, start = make_agent(replace(BEHAVIOR, horizon=4)), random_start()
+    share = 0.3 if later else 0.0
+    agent = make_agent(replace(BEHAVIOR, horizon=4, unimix=share, return_scale=0.5 if later else 0.0))
+    start = random_start()
     with torch.no_grad():
+        agent.behavior.actor.out.bias[0] = 2.0
         agent.behavior.slow_critic.out.bias += 0.7
+        if later:
+            agent.behavior.return_range[1] = 20.0
     dreams = watch_dreams(agent, monkeypatch)
     actor, critic = losses(agent, start)
     (dream,) = dreams
@@ -307,19 +315,21 @@ def test_the_actors_baseline_is_the_slow_value_of_the_state_that_is_left(monkeyp
         feat = dream.state.feat()
         online = agent.behavior.critic(feat)[..., 0]
         value = agent.behavior.slow_critic(feat)[..., 0]
-        log_pi = agent.behavior.actor(feat).log_softmax(-1)
+        log_pi = ((1 - share) * agent.behavior.actor(feat).softmax(-1) + share / ACTIONS).log()
         target, weight = [None] * 4, torch.ones(len(start.discount))
         future = value[4]
         for i in (3, 2, 1, 0):
             future = dream.reward[i] + dream.discount[i] * (0.05 * value[i + 1] + 0.95 * future)
             target[i] = future
+        low, high = torch.stack(target).flatten().quantile(torch.tensor([0.05, 0.95]))
+        scale = 10.0 + (high - low) / 2 if later else 1.0
         policy, regression = [], []
         for i in range(4):
             error = (target[i] - online[i]).square() / 2 + math.log(2 * math.pi) / 2
             regression.append(weight * error)
             if i == 3:  # the last action leads to a state that has no return of its own
                 break
-            gain = (log_pi[i] * dream.action[i]).sum(-1) * (target[i + 1] - value[i])
+            gain = (log_pi[i] * dream.action[i]).sum(-1) * (target[i + 1] - value[i]) / scale
             surprise = -(log_pi[i].exp() * log_pi[i]).sum(-1)
             policy.append(-weight * (gain + 1e-3 * surprise))
             weight = weight * dream.discount[i]

@@ -13,7 +13,7 @@ from dreamer.agent import Agent
 from dreamer.behaviors import ppo
 from dreamer.equations import actor_loss
 from dreamer.types import Dream, Start
-from tests.dreamer.tiny import BEHAVIOR, copy_weights, make_agent, make_steps, random_start, same_weights
+from tests.dreamer.tiny import ACTIONS, BEHAVIOR, copy_weights, make_agent, make_steps, random_start, same_weights
 
 HORIZON, STARTS = 4, 6
 ONE_PASS = replace(
@@ -60,27 +60,34 @@ def idle(agent: Agent) -> dict[str, Tensor]:
 
 @pytest.mark.usefixtures("everything")
 @pytest.mark.parametrize("lambda_", [1.0, 0.95])
-def test_both_losses_written_out_once_more(agent: Agent, dreams: list[Dream], lambda_: float) -> None:
+@pytest.mark.parametrize("later", [False, True], ids=["paper", "mixed policy and scaled returns"])
+def test_both_losses_written_out_once_more(agent: Agent, dreams: list[Dream], lambda_: float, later: bool) -> None:
     """Reward and discount of the state reached, weight of what comes after the state left, baseline the critic of now.
 
     Before any step the ratio is 1, so the surrogate is the advantage itself.
     """
-    agent.behavior.config = replace(ONE_PASS, return_lambda=lambda_)
+    share, decay = (0.3, 0.5) if later else (0.0, 0.0)
+    agent.behavior.config = replace(ONE_PASS, return_lambda=lambda_, unimix=share, return_scale=decay)
+    if later:
+        agent.behavior.return_range = torch.tensor([0.0, 20.0])
+        agent.behavior.actor.out.bias.data[0] = 2.0
     metrics = idle(agent)
     (dream,) = dreams
     with torch.no_grad():
         feat = dream.state.feat()
         online, slow = (net(feat)[..., 0] for net in (agent.behavior.critic, agent.behavior.slow_critic))
-        log_pi = agent.behavior.actor(feat).log_softmax(-1)
+        log_pi = ((1 - share) * agent.behavior.actor(feat).softmax(-1) + share / ACTIONS).log()
         target, future = [None] * HORIZON, slow[HORIZON]
         for i in reversed(range(HORIZON)):
             future = dream.reward[i + 1] + dream.discount[i + 1] * ((1 - lambda_) * slow[i + 1] + lambda_ * future)
             target[i] = future
+        low, high = torch.stack(target).flatten().quantile(torch.tensor([0.05, 0.95]))
+        scale = 10.0 + (high - low) / 2 if later else 1.0
         policy, regression, weight = [], [], torch.ones(STARTS)
         for i in range(HORIZON):
             weight = weight * dream.discount[i]
             surprise = -(log_pi[i].exp() * log_pi[i]).sum(-1)
-            policy.append(-weight * (target[i] - online[i] + ONE_PASS.entropy_scale * surprise))
+            policy.append(-weight * ((target[i] - online[i]) / scale + ONE_PASS.entropy_scale * surprise))
             regression.append(weight * ((target[i] - online[i]).square() / 2 + math.log(2 * math.pi) / 2))
     close(metrics["actor_loss"], torch.stack(policy).mean())
     close(metrics["critic_loss"], torch.stack(regression).mean())
@@ -142,8 +149,10 @@ def test_each_loss_reaches_its_own_network_and_nothing_else(agent: Agent) -> Non
 
 def test_minibatches_are_drawn_from_all_transitions_and_differ(monkeypatch: pytest.MonkeyPatch) -> None:
     agent = make_agent(replace(ONE_PASS, ppo_minibatches=40, ppo_batch=5))
-    seen, improve = [], agent.behavior.improve
-    monkeypatch.setattr(agent.behavior, "improve", lambda batch, *rest: seen.append(batch) or improve(batch, *rest))
+    seen, improve_on = [], ppo.improve_on
+    monkeypatch.setattr(
+        ppo, "improve_on", lambda own, batch, *rest: seen.append(batch) or improve_on(own, batch, *rest)
+    )
     idle(agent)
     assert len(seen) == 40 and all(len(field) == 5 for batch in seen for field in batch)
     rows = torch.cat([batch.feat for batch in seen]).unique(dim=0)

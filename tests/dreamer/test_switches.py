@@ -226,6 +226,13 @@ def test_the_scale_of_returns_is_a_running_range_of_at_least_one() -> None:
     close(scale_of_returns(target, return_range=None, decay=0.5), torch.tensor(1.0))
 
 
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf, -torch.inf])
+def test_a_bad_dream_does_not_spoil_the_scale_of_returns_for_ever(bad: float) -> None:
+    target, running = torch.linspace(0, 100, 101).view(101, 1), torch.tensor([5.0, 95.0])
+    close(scale_of_returns(torch.full((101, 1), bad), return_range=running, decay=0.5), torch.tensor(90.0))
+    close(scale_of_returns(target, return_range=running, decay=0.5), torch.tensor(90.0))
+
+
 def test_the_slow_critic_goes_a_fraction_of_the_way() -> None:
     agent = make_agent(replace(BEHAVIOR, slow_every=1, slow_fraction=0.25))
     behavior = agent.behavior

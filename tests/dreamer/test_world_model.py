@@ -188,6 +188,19 @@ def test_the_loss_is_float32_in_mixed_precision_and_near_that_of_full_precision(
     close(mixed.loss, full.loss, rtol=0.01, atol=0)
 
 
+def test_rewards_and_ends_are_foreseen_on_the_scales_on_which_they_are_learned() -> None:
+    """A reward of 1 is learned as tanh 1 = 0.76, of which 0.45 is more than half; a game that goes on as gamma."""
+    world = make_agent(model=ModelConfig(**{**vars(MODEL), "gamma": 0.4})).world
+    with torch.no_grad():
+        for head, says in ((world.reward, 0.45), (world.discount, math.log(0.4 / 0.6))):
+            head.out.weight.zero_()
+            head.out.bias.fill_(says)
+    batch = random_batch()
+    metrics = world.loss(batch._replace(reward=torch.ones_like(batch.reward))).metrics
+    assert metrics["reward_guesses"] == 1 and metrics["reward_hits"] == 1
+    assert metrics["terminal_guesses"] == 0 and metrics["terminal_steps"] > 0
+
+
 # --- dreams ----------------------------------------------------------------------------------------------------------
 
 
@@ -248,6 +261,19 @@ def test_the_policy_of_a_dream_sees_states_cut_from_their_graph(world: WorldMode
     for i, state in enumerate(seen):
         assert not state.h.requires_grad and not state.z.requires_grad
         close(state.h, dream.state.h[i].detach())
+
+
+def test_a_dream_leaves_no_cast_weights_to_the_next_one(world: WorldModel) -> None:
+    """In bfloat16 a dream casts every weight once. The next one needs those of then, and with their gradients."""
+    start = random_start()
+    with bfloat16():
+        dream_of(world, start)
+        with torch.no_grad():
+            world.reward.out.weight += 1
+        dream = world.imagine(lambda state: random_actions(len(state.h)), start, 4)
+        torch.testing.assert_close(dream.reward, world.predict_reward(dream.state.feat()), rtol=0, atol=0)
+    gradients = torch.autograd.grad(dream.reward.sum(), [world.reward.out.weight, world.rssm.img_in.weight])
+    assert all(gradient.abs().max() > 0 for gradient in gradients)
 
 
 # --- open loop -------------------------------------------------------------------------------------------------------

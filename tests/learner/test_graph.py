@@ -14,7 +14,7 @@ from dreamer.agent import Agent
 from dreamer.config import BehaviorConfig
 from dreamer.types import Batch, Metrics
 from learner.config import TrainConfig
-from learner.graph import StaticUpdate, restore, tensors_of
+from learner.graph import StaticUpdate, tensors_of, without_trace
 from learner.loop import make_update
 from learner.step import Optimizers, make_optimizers
 from tests.dreamer.tiny import BEHAVIOR, BEHAVIOR_SWITCHES, MODEL, SWITCHES, make_agent, random_batch
@@ -27,6 +27,7 @@ BEHAVIORS = pytest.mark.parametrize(
     "behavior", [SLOW, replace(SLOW, rho=0.5), PPO, LATER], ids=["rho 1", "rho 0.5", "ppo", "later work"]
 )
 STATES = pytest.mark.parametrize("states", [False, True])
+ADAMS = pytest.mark.parametrize("keras", [True, False], ids=["Keras' Adam", "PyTorch's Adam"])
 PRECISIONS = pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 
 
@@ -73,9 +74,10 @@ def test_every_batch_is_used_and_metrics_of_one_update_outlive_the_next() -> Non
 
 
 @BEHAVIORS
-def test_nothing_that_an_update_changes_ever_moves_in_memory(behavior: BehaviorConfig) -> None:
+@ADAMS
+def test_nothing_that_an_update_changes_ever_moves_in_memory(behavior: BehaviorConfig, keras: bool) -> None:
     agent, optimizers = start(behavior=behavior)
-    update = make_update(agent, optimizers, CONFIG, example=batches(1)[0])
+    update = make_update(agent, optimizers, replace(CONFIG, adam_keras=keras), example=batches(1)[0])
     update(batches(1)[0])  # makes the moments
     before = [(tensor, tensor.data_ptr(), tensor.clone()) for tensor in tensors_of(agent, optimizers)]
     for batch in batches(SLOW.slow_every):
@@ -90,12 +92,14 @@ def test_nothing_that_an_update_changes_ever_moves_in_memory(behavior: BehaviorC
 def test_a_warm_up_leaves_no_trace() -> None:
     agent, optimizers = start()
     for rounds in range(2):  # before and after there are moments
-        saved = {id(tensor): tensor.clone() for tensor in tensors_of(agent, optimizers)}
         expected = [tensor.clone() for tensor in tensors_of(agent, optimizers)]
         update = make_update(agent, optimizers, CONFIG, example=batches(1)[0])
-        for batch in batches(3):
-            update(batch)
-        restore(saved, agent, optimizers)
+        data, draws = batches(3), torch.get_rng_state()
+        with without_trace(agent, optimizers, torch.device("cpu")):
+            for batch in data:
+                update(batch)
+            assert not torch.equal(torch.get_rng_state(), draws)
+        assert torch.equal(torch.get_rng_state(), draws)
         found = list(tensors_of(agent, optimizers))
         for tensor, value in zip(found, expected, strict=False):
             assert torch.equal(tensor, value)
@@ -144,12 +148,13 @@ def test_the_guard_sees_what_it_must_not_let_pass() -> None:
 @PRECISIONS
 @BEHAVIORS
 @STATES
-def test_an_update_never_asks_the_device_for_a_value(precision: str, behavior: BehaviorConfig, states: bool) -> None:
+@ADAMS
+def test_an_update_never_asks_the_device_for_a_value(
+    precision: str, behavior: BehaviorConfig, states: bool, keras: bool
+) -> None:
     agent, optimizers = start(behavior=behavior)
-    data = batches(2, states=states)
-    update = StaticUpdate(
-        make_update(agent, optimizers, replace(CONFIG, precision=precision), example=data[0]), data[0]
-    )
+    data, config = batches(2, states=states), replace(CONFIG, precision=precision, adam_keras=keras)
+    update = StaticUpdate(make_update(agent, optimizers, config, example=data[0]), data[0])
     update(data[0])  # optimisers may look around once
     with NoQuestions() as guard:
         update(data[1])
@@ -161,12 +166,13 @@ def test_an_update_never_asks_the_device_for_a_value(precision: str, behavior: B
 @pytest.mark.parametrize(("precision", "tolerance"), [("float32", 1e-4), ("bfloat16", 1e-2)])
 @BEHAVIORS
 @STATES
+@ADAMS
 def test_a_captured_update_equals_the_eager_one_over_50_seeded_updates(
-    precision: str, tolerance: float, behavior: BehaviorConfig, states: bool
+    precision: str, tolerance: float, behavior: BehaviorConfig, states: bool, keras: bool
 ) -> None:
     """The same kernels on the same draws; some add up in another order from run to run."""
     data = batches(50, "cuda", states=states)
-    config = replace(CONFIG, precision=precision)
+    config = replace(CONFIG, precision=precision, adam_keras=keras)
     eager, captured = start("cuda", behavior), start("cuda", behavior)
     expected = run(*eager, replace(config, capture=False), data, static=False)
     found = run(*captured, config, data, static=False)
@@ -175,3 +181,16 @@ def test_a_captured_update_equals_the_eager_one_over_50_seeded_updates(
             torch.testing.assert_close(ours[name], theirs[name], rtol=tolerance, atol=tolerance, msg=name)
     for ours, theirs in zip(tensors_of(*captured), tensors_of(*eager), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_capture_leaves_weights_moments_and_draws_as_they_were() -> None:
+    agent, optimizers = start("cuda")
+    (example,) = batches(1, "cuda")
+    weights, draws = [tensor.clone() for tensor in agent.state_dict().values()], torch.cuda.get_rng_state()
+    make_update(agent, optimizers, CONFIG, example=example)
+    assert torch.equal(torch.cuda.get_rng_state(), draws)
+    assert all(torch.equal(*pair) for pair in zip(agent.state_dict().values(), weights, strict=True))
+    moments = list(tensors_of(agent, optimizers))[len(weights) :]
+    assert moments and all((tensor == 0).all() for tensor in moments)

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
 from dreamer.agent import Agent
-from dreamer.types import Batch
+from dreamer.types import Batch, Dream, Start
 from learner.config import TrainConfig
 from learner.step import make_grad_steps, make_optimizers, train_step
 from tests.dreamer.tiny import BEHAVIOR_SWITCHES, make_agent, random_batch
 
 CONFIG = TrainConfig()
+DECAY = 2.0**-13  # a share that float32 takes off exactly
 
 
 def weights(agent: Agent) -> dict[str, torch.Tensor]:
@@ -53,18 +55,21 @@ def test_adam_step_equals_the_formula_by_hand() -> None:
     before = bias.detach().clone()
     loss = 3.0 * bias.sum() + sum((p * 0).sum() for p in agent.behavior.critic.parameters())
     make_grad_steps(optimizers, clip=100)["critic"](loss)
-    # First step: m/(1-b1) = g, v/(1-b2) = g^2.
-    torch.testing.assert_close(bias.detach(), before - 1e-4 * 3.0 / (3.0 + 1e-5))
+    # First step: m = (1 - b1) g, v = (1 - b2) g^2.
+    moved = 1e-4 * 0.001**0.5 / 0.1 * 0.1 * 3.0 / (0.001**0.5 * 3.0 + 1e-5)
+    torch.testing.assert_close(bias.detach(), before - moved)
 
 
+@pytest.mark.parametrize("keras", [True, False])
 @pytest.mark.parametrize(("size", "clipped"), [(1e3, 100.0), (50.0, 50.0)])
-def test_the_global_norm_is_clipped_per_group_and_reported_unclipped(size: float, clipped: float) -> None:
+def test_the_global_norm_is_clipped_per_group_and_reported_unclipped(size: float, clipped: float, keras: bool) -> None:
     parameter = torch.nn.Parameter(torch.zeros(4))
-    optimizer = torch.optim.SGD([parameter], lr=1.0, fused=True)
-    steps = make_grad_steps({"model": optimizer}, clip=100.0)
+    optimizer = torch.optim.AdamW([parameter], fused=True)
+    steps = make_grad_steps({"model": optimizer}, clip=100.0, keras=keras)
     norm = steps["model"]((parameter * size / 2).sum())
     assert norm.item() == pytest.approx(size)
-    assert parameter.detach().norm().item() == pytest.approx(clipped)
+    moment = optimizer.state[parameter]["exp_avg"]  # a tenth of the first gradient
+    assert moment.norm().item() == pytest.approx(0.1 * clipped)
 
 
 def test_a_step_changes_its_own_group_only() -> None:
@@ -99,13 +104,32 @@ def test_dreams_run_on_the_new_world_model_from_the_old_states(monkeypatch: pyte
     agent, batch = make_agent(), random_batch(4, 2)
     optimizers = make_optimizers(agent, CONFIG)
     order: list[str] = []
-    for name, optimizer in optimizers.items():
-        step = optimizer.step
-        monkeypatch.setattr(optimizer, "step", lambda step=step, name=name: (order.append(name), step())[1])
+    steps = {
+        name: lambda loss, name=name, step=step: (step(loss), order.append(name))[0]  # after it
+        for name, step in make_grad_steps(optimizers, clip=100).items()
+    }
     imagine = agent.world.imagine
     monkeypatch.setattr(agent.world, "imagine", lambda *args: (order.append("dream"), imagine(*args))[1])
-    train_step(agent, make_grad_steps(optimizers, clip=100), batch, precision="float32")
+    train_step(agent, steps, batch, precision="float32")
     assert order == ["model", "dream", "actor", "critic"]
+
+
+def test_dreams_in_bfloat16_run_on_the_new_weights_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Autocast keeps what it has cast, unless told not to: dreams would run on the weights of before the step."""
+    agent, batch = make_agent(), random_batch(4, 2)
+    imagine, found = agent.world.imagine, []
+
+    def spy(act, start: Start, horizon: int) -> Dream:
+        dream = imagine(act, start, horizon)
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, cache_enabled=False):
+            found.append((dream.reward, agent.world.predict_reward(dream.state.feat())))
+        return dream
+
+    monkeypatch.setattr(agent.world, "imagine", spy)
+    steps = make_grad_steps(make_optimizers(agent, replace(CONFIG, model_lr=0.1)), clip=100)
+    for _ in range(2):
+        train_step(agent, steps, batch, precision="bfloat16")
+    assert len(found) == 2 and all(torch.equal(ours, fresh) for ours, fresh in found)
 
 
 def test_bfloat16_stays_near_float32() -> None:
@@ -161,10 +185,11 @@ def test_bfloat16_learns_as_float32_does() -> None:
     torch.testing.assert_close(low, high, rtol=0.1, atol=0.01 * high[0].item())
 
 
-def test_a_batch_that_is_not_finite_changes_nothing_and_is_counted() -> None:
+@pytest.mark.parametrize("keras", [True, False])
+def test_a_batch_that_is_not_finite_changes_nothing_and_is_counted(keras: bool) -> None:
     agent = make_agent(BEHAVIOR_SWITCHES)
     optimizers = make_optimizers(agent, CONFIG)
-    steps = make_grad_steps(optimizers, clip=CONFIG.grad_clip)
+    steps = make_grad_steps(optimizers, clip=CONFIG.grad_clip, keras=keras)
     good = random_batch()
     bad = good._replace(reward=good.reward + torch.inf, is_terminal=good.is_terminal)
     bad = bad._replace(reward=torch.where(bad.reward > 0, torch.nan, bad.reward))
@@ -180,3 +205,23 @@ def test_a_batch_that_is_not_finite_changes_nothing_and_is_counted() -> None:
     assert train_step(agent, steps, good, precision="float32")["nonfinite"] == 0
     assert all(value.isfinite().all() for value in agent.state_dict().values())
     assert not torch.equal(agent.state_dict()["world.rssm.img_in.weight"], before["world.rssm.img_in.weight"])
+
+
+@pytest.mark.parametrize("keras", [True, False])
+def test_a_hundred_steps_are_those_of_the_formulas(keras: bool) -> None:
+    """Of gradients as small as epsilon, where Keras' Adam and PyTorch's differ; the tenth is not finite."""
+    rng = np.random.default_rng(0)
+    parameter = torch.nn.Parameter(torch.from_numpy(rng.normal(size=8)))  # float64
+    optimizer = torch.optim.AdamW([parameter], lr=2e-4, eps=1e-5, weight_decay=DECAY / 2e-4, fused=True)
+    step = make_grad_steps({"model": optimizer}, clip=100.0, keras=keras)["model"]
+    w, m, v, t = parameter.detach().numpy().copy(), np.zeros(8), np.zeros(8), 0
+    for n in range(100):
+        g = rng.normal(size=8) * 10.0 ** rng.uniform(-6, -3, 8) * (np.nan if n == 9 else 1.0)
+        step((parameter * torch.from_numpy(g)).sum())
+        if n != 9:
+            t, m, v = t + 1, 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g**2
+            c1, c2 = 1 - 0.9**t, (1 - 0.999**t) ** 0.5
+            w *= 1 - DECAY
+            w -= 2e-4 * c2 / c1 * m / (v**0.5 + 1e-5) if keras else 2e-4 / c1 * m / (v**0.5 / c2 + 1e-5)
+        np.testing.assert_allclose(parameter.detach().numpy(), w, rtol=1e-6)  # rates are float32
+    assert optimizer.state[parameter]["step"] == 99

@@ -36,6 +36,23 @@ def test_one_window_per_stride_and_full_cover(length: int, stride: int, longest:
         assert windows == pytest.approx(kept / stride, rel=0.01, abs=3)
 
 
+@pytest.mark.parametrize(("length", "stride", "before"), [(50, 25, 50), (8, 2, 8), (50, 40, 70)])
+def test_what_games_of_one_length_saved_up_or_owe_does_not_change_the_games_after_them(
+    length: int, stride: int, before: int
+) -> None:
+    """A thousand games with room for one window each, or that need more than they earn; then long ones."""
+    cutter = WindowCutter(length, stride)
+    for _ in range(1000):
+        for t in range(before):
+            cutter.append(is_first=t == 0, is_last=t == before - 1)
+    cut = np.array([cutter.append(is_first=t == 0, is_last=False) for t in range(40 * length)])
+    steps = np.arange(40 * length) + 1
+    assert cut[: 5 * length].sum() <= 4 + 8 * length / stride  # 5 lengths of its own, 3 saved up
+    settled = cut[steps > 20 * length]  # by then nothing is left of either
+    assert settled.sum() == pytest.approx(len(settled) / stride, abs=1)
+    assert all(cutter.append(is_first=t == 0, is_last=t == length - 1) == (t == length - 1) for t in range(length))
+
+
 def test_every_played_step_is_in_the_books() -> None:
     rng = np.random.default_rng(0)
     stream, fresh, played = Stream(8, 4), 0, 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -116,12 +117,15 @@ def test_sudden_death_of_a_writer_leaves_whole_windows(shared_host: Host, tmp_pa
                 actor.send_signal(signal.SIGKILL)
                 connection = connect(address)
                 survivor = Background(play, connection.writer(), [50] * 20)
+        while survivor.running():  # its games need to be trained on, else it would wait
+            with contextlib.suppress(ReplayTimeout):
+                sampler.sample(timeout=1)
+        assert survivor.result() == list(range(0, 1000, 50)), "it plays on as if nothing had happened"
     finally:
         actor.kill()
         actor.wait()
         sampler.close()
         shared_host.close_server()
-    del survivor
 
 
 def test_unreadable_checkpoint_is_moved_aside(shared_host: Host, tmp_path: Path) -> None:
