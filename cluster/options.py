@@ -185,8 +185,9 @@ def refuse(
                 allowed = known[as_option(name.lower().lstrip("-"))]
                 is_choice = isinstance(event, tyro._errors.InvalidChoice)
                 value = event.value if is_choice else value_of(name, arguments)
-                instead = "" if value is None else f", not {value[:LONGEST]!r}"
-                raise UserError(f"{name} must be {allowed.in_full()}{instead} (see dreamer {command} --help)")
+                if value is None:
+                    raise UserError(f"{name} needs a value: {allowed.in_full()} (see dreamer {command} --help)")
+                raise UserError(f"{name} must be {allowed.in_full()}, not {value[:LONGEST]!r}")
         raise UserError(f"the options are wrong: see dreamer {command} --help")
 
     return hook

@@ -72,7 +72,7 @@ class Kind(NamedTuple):
         if get_origin(self.plain) is Literal:
             *others, last = get_args(self.plain)
             return f"{', '.join(others)} or {last}" if others else str(last)
-        return WORDS.get(self.plain, "")
+        return WORDS.get(self.plain, "a path")
 
     def wrong(self, value: Any) -> str:
         """What a value must be; "" if that is what it is."""
