@@ -220,8 +220,8 @@ def test_foreseen_events_by_hand() -> None:
 
 def test_the_scale_of_returns_is_a_running_range_of_at_least_one() -> None:
     target, running, fresh = torch.linspace(0, 100, 101).view(101, 1), torch.zeros(2), torch.zeros(2)
-    scales = [scale_of_returns(x, return_range=running, decay=0.5) for x in (target, target, torch.zeros(5, 1))]
-    close(torch.stack(scales), torch.tensor([45.0, 67.5, 33.75]))  # half of 95 - 5: the range began at nothing
+    scales = [scale_of_returns(x, return_range=running, decay=0.75) for x in (target, target, torch.zeros(5, 1))]
+    close(torch.stack(scales), torch.tensor([22.5, 39.375, 29.53125]))  # 1/4 of 95 - 5: the range began at nothing
     close(scale_of_returns(target / 100, return_range=fresh, decay=0.5), torch.tensor(1.0))
     close(scale_of_returns(target, return_range=None, decay=0.5), torch.tensor(1.0))
 
