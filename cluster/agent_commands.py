@@ -16,6 +16,7 @@ from actors.env import resolve
 from cluster import run_dir, video
 from cluster.evaluate import evaluate as play_agent
 from cluster.evaluate import play_random, summary
+from cluster.hazard import table
 from cluster.options import EvaluateOptions, ExportOptions, RecordOptions, parse
 from cluster.world_report import world_report
 from learner import checkpoint
@@ -62,6 +63,8 @@ def evaluate(arguments: list[str]) -> int:
     print(f"  perturb {env.perturb}, sticky {env.sticky:g}")
     print(f"  score  {result['mean']:.2f} +- {result['std']:.2f}  (min {result['min']:g}, max {result['max']:g})")
     print(f"  random {result['random']['mean']:.2f} +- {result['random']['std']:.2f}")
+    for line in table(played.hazards):
+        print(line)
     return 0
 
 

@@ -16,10 +16,12 @@ from rich.text import Text
 from tensorboardX.proto.summary_pb2 import Summary
 
 from actors.env import resolve
+from actors.rollout import EpisodeReport
 from cluster import run_state
 from cluster.books import Books
 from cluster.config import Config
 from cluster.files import Curves, Lines
+from cluster.hazard import watched
 from cluster.images import write_gif
 from cluster.messages import ActorMessage, LearnerMessage, Message, Note, Target
 from cluster.run_dir import Run
@@ -52,6 +54,7 @@ class RunLog:
         run_state.begin(run.path, runtime=runtime, metrics=self.address)
         self._frame_skip = resolve(config.env).frame_skip
         self._scores: deque[float] = deque(maxlen=SCORES)
+        self._games: deque[EpisodeReport] = deque(maxlen=SCORES)  # the same games
         self._books = Books(run.path / "actors.json")
         self._acting_version = 0
         self._training = False
@@ -118,6 +121,14 @@ class RunLog:
         """Mean of the last finished games; None before the first."""
         return sum(self._scores) / len(self._scores) if self._scores else None
 
+    def _hazard(self) -> dict[str, float | None]:
+        """Of the same games the share of lives that were lost with so many rewards, see cluster/hazard.py."""
+        found = watched(self._games)
+        for rewards, lost in found.items():
+            if lost is not None:
+                self.meter.set("dreamer_driver_lives_lost_ratio", lost, str(rewards))
+        return {f"hazard_{rewards}": lost for rewards, lost in found.items()}
+
     def replay_ratio(self) -> float | None:
         """Trained steps per played step since training began in this process."""
         if self._since_update is None:
@@ -137,6 +148,7 @@ class RunLog:
         self._view.heard(f"actor-{message.actor}")
         for episode in message.episodes:
             self._scores.append(episode.score)
+            self._games.append(episode)
             line = {"time": time.time(), "actor": message.actor, "policy_step": self.policy_step}
             self._episodes_file.write(line | episode._asdict())
             self._board.add_scalar("episode/score", episode.score, self.policy_step)
@@ -168,6 +180,7 @@ class RunLog:
             "policy_step": self.policy_step,
             "frame": self.policy_step * self._frame_skip,
             "score": self.score(),
+            **self._hazard(),
             "replay_ratio": self.replay_ratio(),
             "acknowledged_steps": self._books.acknowledged(),  # by actors started in this process
             "open_steps": self._books.open_steps(),  # of these actors: neither confirmed nor dropped

@@ -154,6 +154,9 @@ ACTORS = Dashboard("actors", "Actors", "The games, and the processes that play t
              "avoids the end instead of scoring.", "dreamer_actor_episode_length_steps"),
         graph("Games finished", "In a minute: falls as games get longer. None for an hour: the ball may never be "
               "served.", line("60 * sum(rate(dreamer_actor_episodes_total[5m]))", "games a minute"), low=0),
+        graph("Where lives are lost", "Of the lives that had so many rewards (bricks), the share lost before the next "
+              "one; last 100 games. High at 0: a serve is given up; a jump at 4: the ball is faster from there on.",
+              line("dreamer_driver_lives_lost_ratio", "at {{rewards}}"), unit=RATIO, low=0, high=1),
     )),
     Row("Speed", (
         shared.PLAYING,
