@@ -18,7 +18,7 @@ from cluster.evaluate import evaluate as play_agent
 from cluster.evaluate import play_random, summary
 from cluster.hazard import table
 from cluster.options import EvaluateOptions, ExportOptions, RecordOptions, parse
-from cluster.world_report import world_report
+from cluster.world_report import SPEEDS, speed_table, world_report
 from learner import checkpoint
 from replay.config import UserError
 
@@ -77,7 +77,10 @@ def judge_world_model(loaded: run_dir.Loaded, env: EnvConfig, options: EvaluateO
         return 0
     print(f"{loaded.checkpoint.path.name}, {windows} windows of {env.id}, perturb {env.perturb}")
     for name, value in found.items():
-        print(f"  {name:22} {value:.3f}")
+        if not name.endswith(tuple(SPEEDS)):
+            print(f"  {name:22} {value:.3f}")
+    for line in speed_table(found):
+        print(line)
     return 0
 
 
