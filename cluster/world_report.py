@@ -64,7 +64,7 @@ def judge(agent: Agent, env: EnvConfig, batch: Batch) -> Report:
         is_terminal=batch.is_terminal[seen],
         goes_on=world.predict_discount(feat[seen]) / world.config.gamma,
     )
-    found = {name: (sums[a] / sums[b]).item() for name, (a, b) in RATIOS.items() if sums[b] > 0}
+    found = {name: (sums[a] / sums[b]).item() for name, (a, b) in RATIOS.items() if b in sums and sums[b] > 0}
     flight = ball_region(env)
     if flight is None:
         return found

@@ -94,6 +94,12 @@ LEARNER = Dashboard("learner", "Learner", "The time of the learner, its actor an
         graph("Reward, dreamt and real", "Per step. Should be near each other; dreams far above: the policy exploits "
               "the model's errors.", line("dreamer_learner_imagined_reward", "in dreams"),
               line("dreamer_learner_batch_reward", "in the replay"), low=0),
+        graph("Why it stands still", "Entropy of the policy as a share of its largest: below 0.1 nothing new is tried. "
+              "Return of dreams over the replay's: far above 1 the model's errors are exploited. Returns of the replay "
+              "that the critic explains: should be above 0.5.",
+              line("dreamer_learner_actor_entropy_ratio", "entropy"),
+              line("dreamer_learner_return_dreamt_to_real", "return, dreamt over real"),
+              line("dreamer_learner_value_explained", "explained by the critic")),
         graph("How long dreams count", "Discount just below model.gamma, weight about 0.9. Near 0: dreams end at once.",
               line("dreamer_learner_imagined_discount", "discount of a step"),
               line("dreamer_learner_imagined_weight", "what still counts of a dream"), low=0, high=1),

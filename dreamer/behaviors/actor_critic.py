@@ -11,7 +11,9 @@ from dreamer.behaviors.parts import (
     GradSteps,
     Mark,
     choose,
+    compare_with_replay,
     describe,
+    describe_policy,
     make_networks,
     move_slow_critic,
     no_mark,
@@ -21,7 +23,6 @@ from dreamer.config import BehaviorConfig
 from dreamer.equations import (
     actor_loss,
     critic_loss,
-    entropy,
     lambda_return,
     scalar_mean,
     survival_weight,
@@ -88,10 +89,11 @@ class ActorCritic(nn.Module):
         metrics = {
             "actor_loss": actor_objective.detach(),
             "critic_loss": critic_objective.detach(),
-            "actor_entropy": entropy(logits.detach()).mean(),
+            **describe_policy(logits),
             "advantage_abs": (target.detach()[1:] - value[:-2]).abs().mean(),
             "return_scale": scale,
             **describe(dream, value=value, target=target, weight=weight),
+            **compare_with_replay(start, value=value, target=target.detach(), lambda_=c.return_lambda),
             "actor_grad": step["actor"](actor_objective),
             "critic_grad": step["critic"](critic_objective),
         }

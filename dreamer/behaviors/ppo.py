@@ -12,7 +12,9 @@ from dreamer.behaviors.parts import (
     GradSteps,
     Mark,
     choose,
+    compare_with_replay,
     describe,
+    describe_policy,
     make_networks,
     move_slow_critic,
     no_mark,
@@ -21,7 +23,6 @@ from dreamer.behaviors.parts import (
 from dreamer.config import BehaviorConfig
 from dreamer.equations import (
     critic_loss,
-    entropy,
     lambda_return,
     log_prob,
     ppo_loss,
@@ -96,7 +97,8 @@ class PPO(nn.Module):
         ]
         metrics = {name: torch.stack([report[name] for report in reports]).mean() for name in reports[0]}
         move_slow_critic(self.slow_critic, self.critic, updates=self.updates, config=c)
-        return metrics | {"return_scale": scale} | describe(dream, value=value, target=target, weight=weight)
+        told = compare_with_replay(start, value=value, target=target, lambda_=c.return_lambda, skip=1)
+        return metrics | {"return_scale": scale} | describe(dream, value=value, target=target, weight=weight) | told
 
     def improve(self, batch: Transitions, scale: Tensor, step: GradSteps) -> Metrics:
         """One step of the actor and one of the critic on a minibatch [M, ...]; scale [] as in `scale_of_returns`."""
@@ -117,7 +119,7 @@ class PPO(nn.Module):
         return {
             "actor_loss": actor_objective.detach(),
             "critic_loss": critic_objective.detach(),
-            "actor_entropy": entropy(logits.detach()).mean(),
+            **describe_policy(logits),
             "advantage_abs": advantage.abs().mean(),
             "ppo_clipped": (moved.abs() > c.ppo_clip).float().mean(),
             "actor_grad": step["actor"](actor_objective),

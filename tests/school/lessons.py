@@ -14,6 +14,7 @@ from cluster.config import Config
 from cluster.evaluate import device_of, evaluate, seeded
 from cluster.world_report import LOOKS, judge
 from dreamer.agent import Agent
+from dreamer.equations import squash
 from dreamer.types import Batch, Metrics, Start
 from learner.config import TrainConfig
 from learner.step import make_grad_steps, make_optimizers
@@ -63,7 +64,8 @@ def policy_lesson(agent: Agent, config: Config, games: int) -> Lesson:
             with torch.no_grad():
                 state = agent.world.observe(batch).state
             going_on = config.model.gamma * (1.0 - batch.is_terminal.float())
-            return agent.behavior.update(agent.world, Start(state.flatten(), going_on.flatten()), step)
+            reward = squash(batch.reward, config.model.reward_squash)
+            return agent.behavior.update(agent.world, Start(state.flatten(), going_on.flatten(), reward), step)
 
     columns = {
         "score": "score",
