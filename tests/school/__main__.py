@@ -159,8 +159,8 @@ def teach(loaded: Loaded, options: SchoolOptions) -> None:
     try:
         for done, row in measured(lesson, batches(replay, device), options.updates, options.every or lesson.every):
             cells = (shown(row.get(name)) for name in lesson.columns.values())
+            lines.write(told | {"update": done, "time": time.time(), **row})  # first: Ctrl-C may come between the two
             print(f"| {done:,} | {' | '.join(cells)} |", flush=True)
-            lines.write(told | {"update": done, "time": time.time(), **row})
     finally:
         say(f"ended; measured until update {done:,} of {options.updates:,}: {options.out / options.school}.jsonl")
         lines.close()
