@@ -159,7 +159,7 @@ class Games:
         """What the actions sent lead to."""
         assert self._sent is not None, "receive() without send()"
         actions, self._sent = self._with_fire(self._sent), None
-        is_first, is_last, is_terminal = self._ended, np.zeros(self.num, bool), np.zeros(self.num, bool)
+        is_first, (is_last, is_terminal, life_lost) = self._ended, np.zeros((3, self.num), bool)
         reward = np.zeros(self.num, np.float32)
         obs = np.empty((self.num, *self.spec.obs_shape), np.uint8)  # new each time: others keep these records
         for e, game in enumerate(self.games):
@@ -170,13 +170,14 @@ class Games:
                 reward[e], over, cut = self._play(game, self._slip(e, int(actions[e])))
                 self._steps[e] += 1
                 is_last[e] = over or cut or self._steps[e] >= self._config.time_limit
-                is_terminal[e] = over or (self._config.life_loss and game.lives() < self._lives[e])
+                life_lost[e] = over or game.lives() < self._lives[e]
+                is_terminal[e] = over or (self._config.life_loss and life_lost[e])
             self._serve[e] = bool(is_first[e]) or game.lives() < self._lives[e]
             self._lives[e] = game.lives()
             obs[e] = shrink(self._screen, self._config, self._table)
         self._ended = is_last.copy()  # a copy: what was handed out may be written to
         prev_action = np.where(is_first, 0, actions).astype(np.int32)
-        return Arrived(Step(obs, prev_action, reward, is_first, is_terminal), is_last)
+        return Arrived(Step(obs, prev_action, reward, is_first, is_terminal), is_last, life_lost)
 
     def _with_fire(self, actions: np.ndarray) -> np.ndarray:
         """The actions, with FIRE where the ball must be served: what the record says is what was done."""

@@ -23,6 +23,7 @@ class Arrived(NamedTuple):
 
     step: Step  # every field [E, ...]
     is_last: np.ndarray  # bool [E]  the game ended with this record, truly or by the time limit
+    life_lost: np.ndarray  # bool [E]  a life was lost with this record, or the whole game was, whatever the rules say
 
 
 class AnyGames(Protocol):

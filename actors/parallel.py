@@ -63,7 +63,7 @@ def record_dtype(config: EnvConfig) -> np.dtype:
     """One game's place in the shared memory: the action for it, and what it led to."""
     channels = 1 if config.grayscale else 3
     fields = [("action", np.int32), ("prev_action", np.int32), ("reward", np.float32), ("is_first", np.bool_)]
-    fields += [("is_terminal", np.bool_), ("is_last", np.bool_)]
+    fields += [("is_terminal", np.bool_), ("is_last", np.bool_), ("life_lost", np.bool_)]
     return np.dtype([*fields, ("obs", np.uint8, (config.size, config.size, channels))], align=True)
 
 
@@ -113,7 +113,7 @@ class ParallelGames:
             worker.wait()
         self._waiting = False
         step = Step(*(self._records[field].copy() for field in Step._fields))
-        return Arrived(step, self._records["is_last"].copy())
+        return Arrived(step, self._records["is_last"].copy(), self._records["life_lost"].copy())
 
     def close(self) -> None:
         """Hangs up, upon which the workers leave; those that have not left after a while are killed."""
@@ -216,7 +216,7 @@ def work(connection: socket.socket, memory: int) -> None:
             arrived = games.reset() if word == RESET else games.step(records["action"].copy())
             for field, value in arrived.step._asdict().items():
                 records[field] = value
-            records["is_last"] = arrived.is_last
+            records["is_last"], records["life_lost"] = arrived.is_last, arrived.life_lost
             answer(connection, DONE)
         games.close()
     except (UserError, GameBroke) as error:

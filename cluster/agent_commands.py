@@ -15,9 +15,10 @@ from actors.env import resolve
 from cluster import run_dir, video
 from cluster.evaluate import evaluate as play_agent
 from cluster.evaluate import play_random, summary
+from cluster.hazard import table
 from cluster.json_text import print_json
 from cluster.options import EvaluateOptions, ExportOptions, RecordOptions, parse
-from cluster.world_report import world_report
+from cluster.world_report import SPEEDS, speed_table, world_report
 from learner import checkpoint
 from replay.config import UserError
 
@@ -60,6 +61,8 @@ def evaluate(arguments: list[str]) -> int:
     print(f"  perturb {env.perturb}, sticky {env.sticky:g}")
     print(f"  score  {result['mean']:.2f} +- {result['std']:.2f}  (min {result['min']:g}, max {result['max']:g})")
     print(f"  random {result['random']['mean']:.2f} +- {result['random']['std']:.2f}")
+    for line in table(played.hazards):
+        print(line)
     return 0
 
 
@@ -72,7 +75,10 @@ def judge_world_model(loaded: run_dir.Loaded, env: EnvConfig, options: EvaluateO
         return 0
     print(f"{loaded.checkpoint.path.name}, {windows} windows of {env.id}, perturb {env.perturb}")
     for name, value in found.items():
-        print(f"  {name:22} {value:.3f}")
+        if not name.endswith(tuple(SPEEDS)):
+            print(f"  {name:22} {value:.3f}")
+    for line in speed_table(found):
+        print(line)
     return 0
 
 

@@ -8,7 +8,7 @@ slot 2   | game 1               | (ignored)
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from typing import NamedTuple
@@ -19,6 +19,7 @@ import torch
 from actors.config import EnvConfig
 from actors.env import make_games
 from actors.rollout import EpisodeReport, Tick, play
+from cluster.hazard import Hazard, hazards
 from dreamer.agent import Agent
 from dreamer.config import BehaviorConfig, ModelConfig
 
@@ -31,6 +32,7 @@ class Evaluation(NamedTuple):
     scores: list[float]  # sum of raw rewards over all lives
     lengths: list[int]  # policy steps
     seconds: float  # wall clock of the whole evaluation
+    hazards: Sequence[Hazard] = ()  # where lives were lost
 
 
 def evaluate(
@@ -55,7 +57,7 @@ def evaluate(
         closing(full_games(agent, env, slots=slots, seed=seed, sample=sample)) as ticks,
     ):
         games = count_games(ticks, quotas(episodes, slots), progress)
-    return Evaluation([g.score for g in games], [g.length for g in games], time.monotonic() - began)
+    return judged(games, time.monotonic() - began)
 
 
 def play_random(env: EnvConfig, *, episodes: int, seed: int) -> Evaluation:
@@ -64,7 +66,12 @@ def play_random(env: EnvConfig, *, episodes: int, seed: int) -> Evaluation:
     slots = min(MAX_PARALLEL, episodes)
     with closing(random_games(env, slots=slots, seed=seed)) as ticks:
         games = count_games(ticks, quotas(episodes, slots), progress=None)
-    return Evaluation([g.score for g in games], [g.length for g in games], time.monotonic() - began)
+    return judged(games, time.monotonic() - began)
+
+
+def judged(games: list[EpisodeReport], seconds: float) -> Evaluation:
+    """What is told of the games that count."""
+    return Evaluation([g.score for g in games], [g.length for g in games], seconds, hazards(games))
 
 
 def summary(
@@ -88,6 +95,7 @@ def summary(
             "std": float(np.std(random.scores)),
             "episodes": len(random.scores),
         },
+        "hazard": [one._asdict() for one in evaluation.hazards],
     }
 
 

@@ -23,6 +23,7 @@ from cluster.books import Books
 from cluster.config import Config
 from cluster.errors import RunDirLost
 from cluster.files import Curves, Lines
+from cluster.hazard import watched
 from cluster.images import write_gif
 from cluster.messages import ActorMessage, LearnerMessage, Message, Note, Target
 from cluster.run_dir import Run
@@ -59,6 +60,7 @@ class RunLog:
         self._frame_skip = resolve(config.env).frame_skip
         self._scores: deque[float] = deque(maxlen=SCORES)
         self._said_not_finite = False
+        self._games: deque[EpisodeReport] = deque(maxlen=SCORES)  # the same games
         self._books = Books(run.path / "actors.json")
         self._acting_version = 0
         self.unsaved = ""  # why the learner's last try to save failed; "" = it did not
@@ -141,6 +143,14 @@ class RunLog:
         """Mean of the last finished games; None before the first."""
         return sum(self._scores) / len(self._scores) if self._scores else None
 
+    def _hazard(self) -> dict[str, float | None]:
+        """Of the same games the share of lives that were lost with so many rewards, see cluster/hazard.py."""
+        found = watched(self._games)
+        for rewards, lost in found.items():
+            if lost is not None:
+                self.meter.set("dreamer_driver_lives_lost_ratio", lost, str(rewards))
+        return {f"hazard_{rewards}": lost for rewards, lost in found.items()}
+
     def replay_ratio(self) -> float | None:
         """Trained steps per played step since training began in this process."""
         if self._since_update is None:
@@ -161,6 +171,7 @@ class RunLog:
         for episode in message.episodes:
             if math.isfinite(episode.score):  # else one such game would hide the scores of a hundred
                 self._scores.append(episode.score)
+                self._games.append(episode)
             else:
                 self._not_finite(message.actor, episode)
             line = {"time": time.time(), "actor": message.actor, "policy_step": self.policy_step}
@@ -206,6 +217,7 @@ class RunLog:
             "policy_step": self.policy_step,
             "frame": self.policy_step * self._frame_skip,
             "score": self.score(),
+            **self._hazard(),
             "replay_ratio": self.replay_ratio(),
             "acknowledged_steps": self._books.acknowledged(),  # by actors started in this process
             "open_steps": self._books.open_steps(),  # of these actors: neither confirmed nor dropped

@@ -54,4 +54,7 @@ RATIOS = {
     "reward_precision": ("reward_hits", "reward_guesses"),
     "terminal_recall": ("terminal_hits", "terminal_steps"),
     "terminal_precision": ("terminal_hits", "terminal_guesses"),
+    # Of dreams beside the replay, see dreamer/behaviors/parts.py.
+    "return_dreamt_to_real": ("start_return", "replay_return"),
+    "value_explained": ("replay_return_explained", "replay_return_spread"),
 }

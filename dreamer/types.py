@@ -79,6 +79,7 @@ class Start(NamedTuple):
 
     state: State  # [N, ...]
     discount: Tensor  # float32 [N]  gamma * (1 - is_terminal), from the data
+    reward: Tensor | None = None  # float32 [T, B]  squashed, what really came with these states; None = not known
 
 
 class Dream(NamedTuple):

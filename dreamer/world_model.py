@@ -35,6 +35,7 @@ class WorldLoss(NamedTuple):
     loss: Tensor  # scalar with graph
     unroll: Unroll  # [T, B]
     discount: Tensor  # float32 [T, B]  gamma * (1 - is_terminal): the true discount of every state
+    reward: Tensor  # float32 [T, B]  squashed: the true reward on arriving at every state
     metrics: Metrics
 
 
@@ -138,7 +139,7 @@ class WorldModel(nn.Module):
                     goes_on=discount_out.sigmoid() / c.gamma,
                 ),
             }
-        return WorldLoss(loss, unroll, discount, {name: value.detach() for name, value in metrics.items()})
+        return WorldLoss(loss, unroll, discount, reward, {name: value.detach() for name, value in metrics.items()})
 
     @torch.no_grad()
     def open_loop(self, batch: Batch, context: int) -> State:

@@ -79,7 +79,7 @@ def train_step(agent: Agent, step: GradSteps, batch: Batch, *, precision: str, m
         mark("world_model")
         out = agent.world.loss(batch)
         metrics = out.metrics | {"model_grad": step["model"](out.loss)}
-        start = Start(out.unroll.state.detach().flatten(), out.discount.flatten())
+        start = Start(out.unroll.state.detach().flatten(), out.discount.flatten(), out.reward)
         mark("dream")
         metrics |= agent.behavior.update(agent.world, start, step, mark)
     # One update that is not finite would hide all the others in a mean: it counts as 0 there, and is counted here.

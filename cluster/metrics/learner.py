@@ -130,6 +130,10 @@ VALUES = {
         "below 0.05 early: collapsed, raise behavior.entropy_scale; at 1.39 for hours: it learns "
         "nothing, look at imagined returns"
     ),
+    "actor_entropy_share": _value(
+        "actor_entropy_ratio", "0 to 1", "the same as a share of what it can be at most", "here 0.2 to 0.55",
+        "below 0.1: nothing new is tried in dreams; raise behavior.entropy_scale or behavior.unimix"
+    ),
     "advantage_abs": _value(
         "advantage_abs", "squashed reward", "how much actions differ in what they bring, in dreams",
         "above 0; here 0.02 to 0.21", "0: dreams have no rewards; see reward recall"
@@ -197,6 +201,17 @@ SEEN = {
     "terminal_precision": _value(
         "terminal_precision_ratio", "0 to 1", "of the ends foreseen, the share that came", "here 0.76 to 0.96",
         "low: dreams end without reason", EVENTS
+    ),
+    "return_dreamt_to_real": _value(
+        "return_dreamt_to_real", "", "return of dreams over what really came after the same states in the replay",
+        "about 1, above it while the policy is better than those that played the replay",
+        "2 and more, and the score stands still: the policy exploits errors of the model", "returns above 0"
+    ),
+    "value_explained": _value(
+        "value_explained", "up to 1",
+        "share of the spread of the replay's returns that the target critic explains; more than it deserves, because "
+        "where a window ends it says the rest of the return itself",
+        "above 0.5", "low or negative for long: the critic; raise train.critic_lr", "returns that differ"
     ),
 }
 

@@ -57,6 +57,13 @@ WORKERS = (
         "above the mean, and rising before it does", "as for the mean", DRIVER
     ),
     Spec(
+        "dreamer_driver_lives_lost_ratio", GAUGE, "0 to 1",
+        "of the lives in the last 100 games that had so many rewards, the share lost before the next one",
+        "falling at both; the agent of an hour loses 0.01 at 0 and 0.61 at 4 (docs/learning.md)",
+        "high at 0: the policy has given a serve up, raise behavior.entropy_scale; a jump at 4: Breakout's ball has "
+        "just become faster, and the model has seen little of that", DRIVER, labels={"rewards": ("0", "4")}
+    ),
+    Spec(
         "dreamer_driver_message_timestamp_seconds", GAUGE, "seconds since 1970", "when each worker last reported",
         "seconds ago: workers report once a second, the replay every ten; a long checkpoint may take half a minute",
         "older: the process hangs or is starved of CPU; it is restarted only if it dies, so kill it", DRIVER,

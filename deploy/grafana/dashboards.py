@@ -93,6 +93,12 @@ LEARNER = page("learner", "Learner", "The time of the learner, its actor and its
         graph("Reward, dreamt and real", "Per step. Should be near each other; dreams far above: the policy exploits "
               "the model's errors.", Line("dreamer_learner_imagined_reward", "in dreams"),
               Line("dreamer_learner_batch_reward", "in the replay")).min(0),
+        graph("Why it stands still", "Entropy of the policy as a share of its largest: below 0.1 nothing new is tried. "
+              "Return of dreams over the replay's: far above 1 the model's errors are exploited. Returns of the replay "
+              "that the critic explains: should be above 0.5.",
+              Line("dreamer_learner_actor_entropy_ratio", "entropy"),
+              Line("dreamer_learner_return_dreamt_to_real", "return, dreamt over real"),
+              Line("dreamer_learner_value_explained", "explained by the critic")),
         graph("How long dreams count", "Discount just below model.gamma, weight about 0.9. Near 0: dreams end at once.",
               Line("dreamer_learner_imagined_discount", "discount of a step"),
               Line("dreamer_learner_imagined_weight", "what still counts of a dream")).min(0).max(1),
@@ -153,6 +159,9 @@ ACTORS = page("actors", "Actors", "The games, and the processes that play them."
              "avoids the end instead of scoring.", "dreamer_actor_episode_length_steps"),
         graph("Games finished", "In a minute: falls as games get longer. None for an hour: the ball may never be "
               "served.", Line("60 * sum(rate(dreamer_actor_episodes_total[5m]))", "games a minute")).min(0),
+        graph("Where lives are lost", "Of the lives that had so many rewards (bricks), the share lost before the next "
+              "one; last 100 games. High at 0: a serve is given up; a jump at 4: the ball is faster from there on.",
+              Line("dreamer_driver_lives_lost_ratio", "at {{rewards}}")).unit(RATIO).min(0).max(1),
     ),
     "Speed": (
         shared.PLAYING,

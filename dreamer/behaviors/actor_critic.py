@@ -4,8 +4,16 @@ from __future__ import annotations
 
 import torch
 
-from dreamer.behaviors.parts import ActorAndCritic, GradSteps, Mark, describe, scale_of_returns
-from dreamer.equations import actor_loss, critic_loss, entropy, lambda_return, survival_weight
+from dreamer.behaviors.parts import (
+    ActorAndCritic,
+    GradSteps,
+    Mark,
+    compare_with_replay,
+    describe,
+    describe_policy,
+    scale_of_returns,
+)
+from dreamer.equations import actor_loss, critic_loss, lambda_return, survival_weight
 from dreamer.types import Metrics, Start
 from dreamer.world_model import WorldModel
 
@@ -42,10 +50,11 @@ def improve(own: ActorAndCritic, world: WorldModel, start: Start, step: GradStep
     return {
         "actor_loss": actor_objective.detach(),
         "critic_loss": critic_objective.detach(),
-        "actor_entropy": entropy(logits.detach()).mean(),
+        **describe_policy(logits),
         "advantage_abs": (target.detach()[1:] - value[:-2]).abs().mean(),
         "return_scale": scale,
         **describe(dream, value=value, target=target, weight=weight),
+        **compare_with_replay(start, value=value, target=target.detach(), lambda_=c.return_lambda),
         "actor_grad": step["actor"](actor_objective),
         "critic_grad": step["critic"](critic_objective),
     }

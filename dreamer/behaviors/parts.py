@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple, TypeAlias
 
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from dreamer.config import BehaviorConfig
-from dreamer.equations import one_hot_mode, scalar_mean, straight_through_sample, unimix
+from dreamer.equations import entropy, lambda_return, one_hot_mode, scalar_mean, straight_through_sample, unimix
 from dreamer.nets import MLP, init_glorot
 from dreamer.types import Dream, Metrics, Start, State
 from dreamer.world_model import WorldModel
@@ -138,4 +139,33 @@ def describe(dream: Dream, *, value: Tensor, target: Tensor, weight: Tensor) -> 
         "imagined_return": target.mean(),
         "imagined_return_std": target.std(),
         "slow_value": value.mean(),
+    }
+
+
+@torch.no_grad()
+def describe_policy(logits: Tensor) -> Metrics:
+    """How much is left to chance: entropy of the policy [..., A], and its share of what it could be at most."""
+    mean = entropy(logits).mean()
+    return {"actor_entropy": mean, "actor_entropy_share": mean / math.log(max(2, logits.shape[-1]))}
+
+
+@torch.no_grad()
+def compare_with_replay(start: Start, *, value: Tensor, target: Tensor, lambda_: float, skip: int = 0) -> Metrics:
+    """Dreams beside what really came after the same states, by the same return (Eq. 4): means that add up over batches.
+
+    value [H+1, N] of the target critic, target [H, N]. Real rewards go on to the end of the window [T, B], where the
+    critic says the rest. skip: 1 where a return is of what comes AFTER a state (see lambda_return). {} where the real
+    rewards are not known. A critic explains 1 - var(return - value) / var(return) of the returns.
+    """
+    if start.reward is None:
+        return {}
+    shape = start.reward.shape
+    now, dreamt, discount = value[0].view(shape), target[0].view(shape)[:-1], start.discount.view(shape)
+    real = lambda_return(start.reward[skip:], discount=discount[skip:], value=now, lambda_=lambda_)
+    spread, missed = (x.var(correction=0) for x in (real, real - now[:-1]))
+    return {
+        "start_return": dreamt.mean(),
+        "replay_return": real.mean(),
+        "replay_return_spread": spread,
+        "replay_return_explained": spread - missed,
     }

@@ -7,8 +7,16 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from dreamer.behaviors.parts import ActorAndCritic, GradSteps, Mark, describe, scale_of_returns
-from dreamer.equations import critic_loss, entropy, lambda_return, log_prob, ppo_loss, scalar_mean, survival_weight
+from dreamer.behaviors.parts import (
+    ActorAndCritic,
+    GradSteps,
+    Mark,
+    compare_with_replay,
+    describe,
+    describe_policy,
+    scale_of_returns,
+)
+from dreamer.equations import critic_loss, lambda_return, log_prob, ppo_loss, scalar_mean, survival_weight
 from dreamer.types import Metrics, Start
 from dreamer.world_model import WorldModel
 
@@ -47,7 +55,8 @@ def improve(own: ActorAndCritic, world: WorldModel, start: Start, step: GradStep
         improve_on(own, batch, scale, step) for batch in minibatches(dreamt, count=c.ppo_minibatches, size=c.ppo_batch)
     ]
     metrics = {name: torch.stack([report[name] for report in reports]).mean() for name in reports[0]}
-    return metrics | {"return_scale": scale} | describe(dream, value=value, target=target, weight=weight)
+    told = compare_with_replay(start, value=value, target=target, lambda_=c.return_lambda, skip=1)
+    return metrics | {"return_scale": scale} | describe(dream, value=value, target=target, weight=weight) | told
 
 
 def improve_on(own: ActorAndCritic, batch: Transitions, scale: Tensor, step: GradSteps) -> Metrics:
@@ -69,7 +78,7 @@ def improve_on(own: ActorAndCritic, batch: Transitions, scale: Tensor, step: Gra
     return {
         "actor_loss": actor_objective.detach(),
         "critic_loss": critic_objective.detach(),
-        "actor_entropy": entropy(logits.detach()).mean(),
+        **describe_policy(logits),
         "advantage_abs": advantage.abs().mean(),
         "ppo_clipped": (moved.abs() > c.ppo_clip).float().mean(),
         "actor_grad": step["actor"](actor_objective),

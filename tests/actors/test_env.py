@@ -91,7 +91,7 @@ def test_spec_of_gray_colour_minimal_and_full():
         (toy(), (64, 64, 1), 3),
     ]:
         games = make_games(config, num=2, seed=0)
-        step, is_last = games.reset()
+        step, is_last, *_ = games.reset()
         assert games.spec == EnvSpec(shape, actions)
         assert (step.obs.shape, step.obs.dtype) == ((2, *shape), np.uint8)
         assert [a.dtype for a in step[1:]] == [np.int32, np.float32, bool, bool]
@@ -246,6 +246,21 @@ def test_a_lost_life_is_terminal_without_a_reset():
     assert np.flatnonzero(is_last[:, 0]).tolist() == [9]
     assert np.flatnonzero(step.is_first[:, 0]).tolist() == [0]
     assert np.flatnonzero(play(toy("Lives"), [0] * 9)[0].is_terminal[:, 0]).tolist() == [9]
+
+
+@pytest.mark.parametrize(("game", "config", "expected"), [
+    ("Lives", {"life_loss": True}, [4, 8, 9]),
+    ("Lives", {"life_loss": False}, [4, 8, 9]),  # known whether or not it is an end
+    ("Lives", {"time_limit": 6}, [4]),  # the life that a limit ends is not lost
+    ("Count", {}, [10]),  # a game without lives is one life
+    ("Limited", {}, []),
+])  # fmt: skip
+def test_a_lost_life_is_told_whatever_the_rules_say(game, config, expected):
+    games = make_games(toy(game, **config), num=1, seed=0)
+    arrived = [games.reset()]
+    while not arrived[-1].is_last[0]:
+        arrived.append(games.step(np.zeros(1, np.int64)))
+    assert [t for t, one in enumerate(arrived) if one.life_lost[0]] == expected
 
 
 @pytest.mark.parametrize("life_loss", [True, False])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import islice, pairwise
 
 import numpy as np
@@ -181,3 +182,31 @@ def test_without_epsilon_nothing_is_drawn_from_the_generator(games: Games) -> No
     rng = np.random.default_rng(0)
     list(islice(play(games, make_agent(), refresh=lambda: 0, rng=rng), 20))
     assert rng.bit_generator.state == np.random.default_rng(0).bit_generator.state
+
+
+def test_a_report_tells_how_often_each_life_was_rewarded() -> None:
+    """Breakout under the rules of a real game: five lives, told by the emulator and not by ends."""
+    games = make_games(replace(ENV, time_limit=1000, life_loss=False), num=2, seed=0)
+    ale, won, lost, seen = games.games[0].ale, [0], 0, []
+    before = ale.lives()
+    rng = np.random.default_rng(1)
+    for tick in play(games, make_agent(), refresh=lambda: -1, rng=rng):
+        won[-1] += int(tick.step.reward[0] > 0)
+        if not tick.step.is_first[0] and ale.lives() < before:
+            lost += 1
+            won.append(0)
+        before = ale.lives()
+        if tick.is_last[0]:
+            seen.append((tuple(won[:-1]), lost))
+            (report,) = [e for e in tick.episodes if e.game == 0]
+            assert (report.lives, report.lost) == seen[-1] and len(report.lives) == 5
+            won, lost = [0], 0
+        if len(seen) == 3:
+            break
+    assert sum(sum(lives) for lives, _ in seen) > 0
+
+
+def test_the_life_that_a_limit_ends_is_not_lost() -> None:
+    games = make_games(replace(ENV, time_limit=12), num=1, seed=0)  # too short for losing one
+    reports = [e for tick in roll(games, make_agent(), 40) for e in tick.episodes]
+    assert len(reports) >= 3 and all(len(e.lives) == 1 and e.lost == 0 for e in reports)

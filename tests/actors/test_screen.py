@@ -31,7 +31,7 @@ def darker(screen):
 @pytest.mark.parametrize(("perturb", "repaint"), [("background", gray_background), ("brightness", darker)])
 def test_the_raw_screen_is_repainted_before_everything_else_and_the_game_is_the_same(config, perturb, repaint):
     plain, perturbed = make_games(config, 1, seed=0), make_games(replace(config, perturb=perturb), 1, seed=0)
-    (step, _), (seen, _), table = plain.reset(), perturbed.reset(), contrast_table(config.contrast)
+    (step, *_), (seen, *_), table = plain.reset(), perturbed.reset(), contrast_table(config.contrast)
     ale, scored = plain.games[0].ale, 0.0
     for action in random_actions(300, seed=1):
         screen = ale.getScreenGrayscale() if config.grayscale else ale.getScreenRGB()
@@ -39,7 +39,7 @@ def test_the_raw_screen_is_repainted_before_everything_else_and_the_game_is_the_
         assert np.array_equal(seen.obs[0], shrink(repaint(screen), config, table))
         assert (seen.obs != step.obs).any()
         assert same(seen[1:], step[1:])
-        (step, _), (seen, _) = plain.step(action), perturbed.step(action)
+        (step, *_), (seen, *_) = plain.step(action), perturbed.step(action)
         scored += step.reward[0]
     assert scored > 0
 
@@ -88,11 +88,11 @@ def test_binary_pictures_do_not_know_background_and_light(perturb):
 
 def test_binary_pictures_show_whatever_is_not_black_in_breakout():
     games = make_games(BINARY, 1, seed=0)
-    (step, _), ale = games.reset(), games.games[0].ale
+    (step, *_), ale = games.reset(), games.games[0].ale
     for action in random_actions(400, seed=1):
         blocks = ale.getScreenGrayscale()[34:194].reshape(40, 4, 40, 4)
         assert np.array_equal(step.obs[0, :, :, 0], np.where(blocks.max((1, 3)) > 0, 255, 0))
-        step, _ = games.step(action)
+        step, *_ = games.step(action)
 
 
 def test_binary_colours_are_refused():

@@ -14,6 +14,7 @@ from actors.config import EnvConfig
 from actors.env import make_games
 from actors.rollout import EpisodeReport, Tick, play
 from cluster.evaluate import Evaluation, count_games, evaluate, play_random, quotas, seeded, summary
+from cluster.hazard import Hazard
 from dreamer.agent import Agent
 from dreamer.config import BehaviorConfig, ModelConfig
 
@@ -107,6 +108,7 @@ def test_score_is_the_sum_over_all_lives(agent):
                 lives.append(0.0)
     assert len(lives) == 5
     assert result.scores == [sum(lives)]
+    assert result.hazards[0].lives == 5  # told without its being an end
     assert evaluate(agent, GAME, episodes=1, seed=3)[:2] == result[:2]
 
 
@@ -122,7 +124,7 @@ def test_random_baseline_plays_full_games():
 
 
 def test_summary_is_what_scripts_rely_on():
-    played = Evaluation([1.0, 3.0], [100, 201], 5.0)
+    played = Evaluation([1.0, 3.0], [100, 201], 5.0, [Hazard(0, 10, 0.25)])
     random = Evaluation([0.0, 2.0, 1.0], [90, 90, 90], 4.0)
     env = EnvConfig(frame_skip=4, sticky=0.1, perturb="noop")
     checkpoint = {"update": 12, "policy_step": 3400, "path": "anything else that the caller knows"}
@@ -138,6 +140,7 @@ def test_summary_is_what_scripts_rely_on():
         "sticky": 0.1,
         "checkpoint": {"update": 12, "policy_step": 3400},
         "random": {"mean": 1.0, "std": pytest.approx(0.8165, abs=1e-4), "episodes": 3},
+        "hazard": [{"rewards": 0, "lives": 10, "lost": 0.25}],
     }
 
 

@@ -153,6 +153,20 @@ def test_the_last_line_tells_what_is_saved_and_the_exit_code_whether_all_is(
     assert words in log.console.file.getvalue()
 
 
+def test_a_row_tells_where_the_lives_of_the_last_games_were_lost(log: RunLog, tmp_path: Path) -> None:
+    log.handle(actor(10))
+    log.write_row()
+    game = EpisodeReport(0, 9.0, 100, 3, 5.0, lives=(0, 2, 4, 6, 5), lost=4)  # a limit ended the last life
+    log.handle(actor(10)._replace(episodes=[game]))
+    log.write_row()
+    before, after = rows(tmp_path / "run" / "metrics.jsonl")
+    assert before["hazard_0"] is before["hazard_4"] is None
+    assert after["hazard_0"] == pytest.approx(1 / 5) and after["hazard_4"] == pytest.approx(1 / 3)
+    assert 'dreamer_driver_lives_lost_ratio{rewards="0"} 0.2' in log.meter.page().decode()
+    (written,) = rows(tmp_path / "run" / "episodes.jsonl")
+    assert written["lives"] == [0, 2, 4, 6, 5] and written["lost"] == 4
+
+
 def test_processes_that_should_run_are_counted_by_role(log: RunLog) -> None:
     log.expect(["learner", "actor-0", "actor-1"])
     log.expect(["learner", "actor-0", "actor-1", "actor-10"])

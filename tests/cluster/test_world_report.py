@@ -16,11 +16,14 @@ from cluster.world_report import (
     CONTEXT,
     ball_region,
     brightest_spot,
+    by_speed,
     cut_windows,
     error,
+    flying_speed,
     hits,
     judge,
     play_windows,
+    speed_table,
 )
 from dreamer.types import Batch, State
 from replay.config import UserError
@@ -98,6 +101,8 @@ def test_a_model_that_shows_exactly_what_is_there_sees_every_ball(monkeypatch: p
     perfect, blind = show(image), show(torch.full_like(image, -0.5))
     assert perfect["ball_recall"] == perfect["ball_recall_15_ahead"] == perfect["moved_recall"] == 1.0
     assert perfect["ball_error_15_ahead"] == perfect["moved_mse"] == 0.0
+    assert perfect["windows_slow"] == 6 and perfect["ball_recall_15_ahead_slow"] == 1.0  # an untrained agent's balls
+    assert blind["ball_recall_1_ahead_slow"] == 0.0
     assert blind["ball_recall"] == 0.0 and "ball_error_15_ahead" not in blind
     assert 0.2 < blind["moved_recall"] < 0.8 and blind["moved_mse"] > 0.1
 
@@ -108,3 +113,40 @@ def test_half_of_a_short_batch_is_context() -> None:
     batch = play_windows(agent, config.env, windows=4, seed=0)
     found = judge(agent, config.env, Batch(*(field[:16] for field in batch)))
     assert "ball_recall_5_ahead" in found and "ball_recall_15_ahead" not in found
+
+
+def flights(*per_step: float) -> torch.Tensor:
+    """Balls [LENGTH, B, 2] that fly straight down so many pixels a step."""
+    steps = torch.arange(LENGTH, dtype=torch.float32)[:, None, None]
+    return torch.cat([steps * torch.tensor([speed, 0.0]) for speed in per_step], 1)
+
+
+def test_a_ball_flies_as_fast_on_the_screen_whatever_the_picture_is() -> None:
+    env = cpu().env  # 40x40 of 160x160 screen pixels, 4 frames a step: a pixel a step is one of the screen a frame
+    truth = flights(1.4, 2.5)
+    truth[: CONTEXT + 2, 1] = truth[CONTEXT + 5 :, 1] = torch.nan  # not seen where the dream begins
+    truth[CONTEXT, 0] += 9.0  # a single jump is no speed
+    found = flying_speed(truth, env, context=CONTEXT)
+    assert found[0] == pytest.approx(1.4, abs=1e-4) and found[1] == pytest.approx(2.5, abs=1e-4)
+    truth[:, 1] = torch.nan
+    assert flying_speed(truth, env, context=CONTEXT)[1].isnan()
+    wide = flights(1.0).flip(-1)
+    env = replace(env, size=80, crop=(34, 16, 0, 80), frame_skip=2)  # one screen pixel wide, two high
+    assert flying_speed(wide, env, context=CONTEXT)[0] == pytest.approx(0.5)
+
+
+def test_fast_balls_are_judged_by_themselves() -> None:
+    truth = flights(1.4, 1.4, 2.5)
+    dream = truth.clone()
+    dream[CONTEXT + 4 :, 2] += 3.0  # the dream loses the fast one after 4 steps
+    dream[CONTEXT + 14, 0] = torch.nan
+    speed = torch.tensor([1.4, torch.nan, 2.5])
+    found = by_speed(truth, dream, speed=speed, context=CONTEXT)
+    assert found["windows_slow"] == found["windows_fast"] == 1 and "windows_middle" not in found
+    assert [found[f"ball_recall_{n}_ahead_fast"] for n in (1, 5, 15)] == [1.0, 0.0, 0.0]
+    assert [found[f"ball_recall_{n}_ahead_slow"] for n in (1, 5, 15)] == [1.0, 1.0, 0.0]
+    assert [line.split() for line in speed_table(found)[1:]] == [
+        ["slow", "1", "1.00", "1.00", "0.00"],
+        ["fast", "1", "1.00", "0.00", "0.00"],
+    ]
+    assert speed_table({"ball_recall": 1.0}) == []

@@ -34,7 +34,8 @@ ABSENT = {  # only(panel), of panels that have no data here
     "a Ray cluster, whose dashboard agent shows its nodes, and a GPU",
 }
 
-LATE = {  # undefined until the model foresees one, which it may not in this minute
+LATE = {  # undefined until the model foresees one, or until returns are above 0, which they may not in this minute
+    "learner/Why it stands still/return, dreamt over real",
     "world-model/Rewards foreseen/precision",
     "world-model/Ends foreseen/precision",
 }

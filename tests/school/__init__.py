@@ -1,0 +1,1 @@
+"""Two schools that take the two learners apart: `python -m tests.school world|policy`, see __main__.py."""
