@@ -65,12 +65,28 @@ def test_updates_from_fixed_places_are_bit_for_bit_the_plain_ones(
         assert torch.equal(ours, theirs)
 
 
+def as_recorded(update: StaticUpdate) -> None:
+    """From now on every update leaves its metrics where the last one did, as a graph does."""
+    place = update._values
+
+    def replay() -> None:
+        update.run()
+        update._values = place.copy_(update._values)
+
+    update._replay = replay
+
+
 def test_every_batch_is_used_and_metrics_of_one_update_outlive_the_next() -> None:
     agent, optimizers = start()
     update = StaticUpdate(make_update(agent, optimizers, CONFIG, example=batches(1)[0]), batches(1)[0])
-    reports = [update(batch) for batch in batches(4)]
+    data = batches(4)
+    reports = [update(data[0])]
+    as_recorded(update)
+    reports += [update(batch) for batch in data[1:]]
     for before, after in pairwise(reports):
         assert before["batch_reward"] != after["batch_reward"]  # not the numbers of one and the same place
+    for report, batch in zip(reports, data, strict=True):
+        assert report["batch_reward"] == batch.reward.mean()
 
 
 @BEHAVIORS
