@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 
@@ -217,7 +218,7 @@ def at_home(path: Path) -> Path:
 def value_of(option: str, arguments: list[str]) -> str | None:
     """What stands behind an option (its last use counts), before the others can be understood."""
     value = None
-    for word, following in zip(arguments, [*arguments[1:], None], strict=True):
+    for word, following in zip_longest(arguments, arguments[1:]):
         name, equals, behind = word.partition("=")
         if name.replace("_", "-") == option:  # tyro takes both
             value = behind if equals else following

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import socket
 from collections.abc import Iterator
@@ -12,10 +13,10 @@ from typing import get_args
 import pytest
 import torch
 
-from cluster import agent_commands, config, presets, run_dir
+from cluster import agent_commands, commands, config, presets, run_dir
 from cluster.cli import main
 from cluster.evaluate import Evaluation
-from cluster.options import Preset
+from cluster.options import Preset, value_of
 from tests.cluster.tiny import ROOT, train_options
 
 INLINE = ("--runtime", "inline")
@@ -91,6 +92,16 @@ def test_a_wrong_request_is_refused(
     base = [word for word in train_options(run_dir, *INLINE) if word not in ("--run-dir", str(run_dir))]
     assert words in refused(capsys, *base, *place, *options)
     assert not run_dir.exists()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="with a GPU another preset and runtime are the default")
+@pytest.mark.ray
+def test_no_option_at_all_is_a_request_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What `make train-local` asks for. Nothing is started here."""
+    monkeypatch.setattr("os.environ", dict(os.environ))  # Ray's settings go there
+    asked = commands.understand([])
+    assert (asked.config, asked.runtime, asked.options.run_dir) == (presets.cpu(), "ray", None)
+    assert value_of("--preset", []) is None
 
 
 def test_a_gpu_that_is_asked_for_and_absent_is_an_error(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
