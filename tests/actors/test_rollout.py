@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import islice, pairwise
+from itertools import count, islice, pairwise
 
 import numpy as np
 import pytest
 import torch
 
+from actors import rollout
 from actors.config import EnvConfig
 from actors.env import Games, make_games
+from actors.interface import Arrived
 from actors.rollout import Tick, play
 from dreamer.agent import Agent
 from dreamer.types import NO_CLASS, State
@@ -29,9 +31,9 @@ def make_agent() -> Agent:
     return Agent(MODEL, BEHAVIOR, channels=1, num_actions=4)
 
 
-def roll(games: Games, agent: Agent, count: int, *, version: int = 0, states: bool = False) -> list[Tick]:
+def roll(games: Games, agent: Agent, number: int, *, version: int = 0, states: bool = False) -> list[Tick]:
     rng = np.random.default_rng(1)
-    return list(islice(play(games, agent, refresh=lambda: version, states=states, rng=rng), count))
+    return list(islice(play(games, agent, refresh=lambda: version, states=states, rng=rng), number))
 
 
 def test_every_tick_has_one_record_of_every_game(games: Games) -> None:
@@ -44,7 +46,16 @@ def test_every_tick_has_one_record_of_every_game(games: Games) -> None:
         np.testing.assert_array_equal(after.step.is_first, before.is_last)
 
 
-def test_an_episode_report_adds_up_raw_rewards_and_steps(games: Games) -> None:
+def test_an_episode_report_adds_up_raw_rewards_and_steps(games: Games, monkeypatch: pytest.MonkeyPatch) -> None:
+    receive, rng = games.receive, np.random.default_rng(0)
+
+    def pay() -> Arrived:
+        """Thirty steps of Breakout bring hardly a point; these bring -1 to 7 each."""
+        arrived = receive()
+        reward = rng.integers(-1, 8, 3).astype(np.float32) * ~arrived.step.is_first
+        return arrived._replace(step=arrived.step._replace(reward=reward))
+
+    monkeypatch.setattr(games, "receive", pay)
     ticks = roll(games, make_agent(), 100)
     for game in range(3):
         score, length, expected = 0.0, 0, []
@@ -54,8 +65,22 @@ def test_an_episode_report_adds_up_raw_rewards_and_steps(games: Games) -> None:
             if tick.is_last[game]:
                 expected.append((score, length))
         found = [(e.score, e.length) for tick in ticks for e in tick.episodes if e.game == game]
-        assert found == expected and len(found) >= 3
+        assert found == expected and len({score for score, _ in found}) >= 3
         assert all(length <= 30 for _, length in found)
+
+
+def test_an_episode_report_names_the_policy_that_finished_the_game_and_the_seconds_since_its_start(
+    games: Games, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    versions, clock = count(5), count()
+    monkeypatch.setattr(rollout.time, "monotonic", lambda: next(clock))  # at each look a second is over
+    rng = np.random.default_rng(1)
+    ticks = list(islice(play(games, make_agent(), refresh=lambda: next(versions), rng=rng), 100))
+    reports = [(tick, report) for tick in ticks for report in tick.episodes]
+    assert len(reports) >= 9
+    for tick, report in reports:
+        assert report.policy_version == tick.policy_version
+        assert report.length < report.seconds < 2 * report.length  # a look per tick, and one per game that ended
 
 
 def test_play_is_random_until_there_are_weights(games: Games, monkeypatch: pytest.MonkeyPatch) -> None:

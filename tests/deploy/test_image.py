@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import pytest
 
-from cluster.errors import LIBRARIES_MEND
+from cluster.missing import LIBRARIES_MEND
 from tests.cluster.tiny import ROOT
 
 pytest.importorskip("setuptools", reason="needs setuptools, which builds the package")
