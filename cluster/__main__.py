@@ -2,7 +2,7 @@
 
 import sys
 
-from cluster.missing import what_is_missing
+from cluster.console.missing import what_is_missing
 
 
 def main() -> None:

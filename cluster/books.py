@@ -14,7 +14,7 @@ import logging
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cluster.json_text import json_text
+from cluster.console.json_text import json_text
 from cluster.messages import ActorMessage
 from cluster.trouble import cannot_write
 from replay.atomic import write_text

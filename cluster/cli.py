@@ -10,7 +10,8 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
-from cluster import doctor, signals, terminal
+from cluster import doctor
+from cluster.console import signals, terminal
 
 Command = Callable[[list[str]], int]
 

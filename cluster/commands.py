@@ -15,8 +15,9 @@ from actors.env import resolve
 from cluster import choice, ray_environment, run_dir, run_state
 from cluster.bench.ceilings import slow_bfloat16
 from cluster.config import SECTIONS, Config, check, to_json, train_every
+from cluster.console.json_text import print_json
+from cluster.console.signals import Stop
 from cluster.invocation import Asked, train_as_asked
-from cluster.json_text import print_json
 from cluster.log_file import recording
 from cluster.options import (
     PresetOptions,
@@ -28,7 +29,6 @@ from cluster.options import (
 from cluster.presets import preset
 from cluster.run_lock import RunLock
 from cluster.run_log import RunLog
-from cluster.signals import Stop
 from cluster.training import Job
 from replay.bounds import kinds
 from replay.config import UserError

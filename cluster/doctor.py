@@ -15,8 +15,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
-from cluster.json_text import print_json
-from cluster.missing import what_is_missing
+from cluster.console.json_text import print_json
+from cluster.console.missing import what_is_missing
 from replay.config import UserError
 
 # Package -> what it is imported as. Any of several names will do.

@@ -21,7 +21,7 @@ from actors.env import AtariGame, PictureGame, check_game, is_emulator_below, op
 from actors.opening import official_findings
 from actors.screen import level_table, shrink
 from cluster.commands import base_config
-from cluster.json_text import print_json
+from cluster.console.json_text import print_json
 from cluster.options import DoctorEnvOptions, parse
 from replay.config import UserError
 

@@ -15,7 +15,7 @@ from tensorboardX.proto.event_pb2 import Event
 from tensorboardX.summary import image as image_summary
 from tensorboardX.summary import scalar as scalar_summary
 
-from cluster.json_text import json_text, not_finite
+from cluster.console.json_text import json_text, not_finite
 from cluster.trouble import Trouble, cannot_write
 
 log = logging.getLogger("files")

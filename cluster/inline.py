@@ -22,6 +22,7 @@ from actors.interface import AnyGames
 from actors.parallel import make_parallel_games
 from actors.rollout import Tick, play
 from cluster.config import to_json
+from cluster.console.signals import Stop
 from cluster.errors import RunDirLost, as_run_failed
 from cluster.every import Every, SaveTimes
 from cluster.feeds import ActingFeed, ReplayFeed
@@ -29,7 +30,6 @@ from cluster.gallery import Gallery
 from cluster.run_dir import Run, choose_device, make_agent, with_state
 from cluster.run_log import RunLog
 from cluster.short_games import ShortGames
-from cluster.signals import Stop
 from cluster.training import ActorNews, Gaps, Job, Tally, append, prepare_learner, reached
 from learner import checkpoint
 from learner.clock import Clock

@@ -12,6 +12,7 @@ from actors.config import check_same_game
 from actors.env import resolve
 from cluster import run_dir, run_state
 from cluster.config import Config
+from cluster.console.signals import Stop
 from cluster.errors import in_one_line
 from cluster.log_file import LogFile
 from cluster.metrics.http import check_port
@@ -19,7 +20,6 @@ from cluster.options import TrainOptions
 from cluster.run_dir import Run
 from cluster.run_lock import Keeper, RunLock
 from cluster.run_log import RunLog
-from cluster.signals import Stop
 from cluster.training import Job, Limits
 from learner import checkpoint
 from replay.atomic import sweep

@@ -15,6 +15,7 @@ import ray
 from cluster import placement, starting
 from cluster.board import Board, Orders
 from cluster.board_link import CALL_SECONDS
+from cluster.console.signals import Stop
 from cluster.errors import HeadLost, RunFailed, as_run_failed, in_one_line
 from cluster.every import Every
 from cluster.mailbox import Parcel, Reader
@@ -22,7 +23,6 @@ from cluster.messages import ActorMessage, LearnerMessage, Message
 from cluster.run_dir import env_spec
 from cluster.run_log import RunLog
 from cluster.short_games import ShortGames
-from cluster.signals import Stop
 from cluster.supervise import (
     Worker,
     error_of,

@@ -28,7 +28,7 @@ import torch
 
 from actors.env import check_game
 from cluster.config import Config, changes, check_agent, from_json, to_json
-from cluster.json_text import json_text
+from cluster.console.json_text import json_text
 from dreamer.agent import Agent
 from learner import checkpoint
 from learner.checkpoint import Checkpoint

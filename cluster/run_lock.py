@@ -14,8 +14,8 @@ import os
 import socket
 from pathlib import Path
 
+from cluster.console.json_text import json_text
 from cluster.errors import RunDirLost
-from cluster.json_text import json_text
 from cluster.log_file import LogFile
 from cluster.run_dir import LOCK, Run, make_whole
 from cluster.trouble import Trouble

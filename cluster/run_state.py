@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from cluster.json_text import json_text
+from cluster.console.json_text import json_text
 from cluster.process_identity import start_of
 from replay.atomic import write_text
 

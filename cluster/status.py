@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from cluster import run_state
 from cluster.config import Config
-from cluster.json_text import print_json
+from cluster.console.json_text import print_json
 from cluster.log_file import BEGAN
 from cluster.options import StatusOptions, parse
 from cluster.run_dir import Run, open_run

@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from cluster.json_text import json_text
+from cluster.console.json_text import json_text
 from cluster.messages import Target
 from cluster.metrics.http import Page
 from cluster.trouble import cannot_write

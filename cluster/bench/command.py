@@ -21,7 +21,7 @@ from cluster.bench.metrics import MOST, bench_metrics
 from cluster.bench.parts import bench_actor, bench_env, bench_learner
 from cluster.bench.replay import bench_memory, bench_replay
 from cluster.bench.training import bench_training
-from cluster.json_text import json_text, print_json
+from cluster.console.json_text import json_text, print_json
 from cluster.options import BenchOptions, parse
 from cluster.presets import preset
 from cluster.run_dir import choose_device, env_spec

@@ -7,7 +7,7 @@ import math
 
 import pytest
 
-from cluster.json_text import json_text, not_finite, print_json
+from cluster.console.json_text import json_text, not_finite, print_json
 
 ODD = {"mean": math.nan, "scores": [1.0, -math.inf], "random": {"std": math.inf, "n": 3}, "t": (math.nan,), "s": "NaN"}
 

@@ -17,11 +17,11 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from actors.rollout import EpisodeReport
 from cluster import run_dir
 from cluster.config import Config
+from cluster.console.signals import Stop
 from cluster.invocation import say_end
 from cluster.messages import ActorMessage, LearnerMessage
 from cluster.presets import cpu
 from cluster.run_log import RunLog, who_waits
-from cluster.signals import Stop
 from cluster.training import ActorNews
 from replay import ReplayStats
 from tests.cluster.tiny import rows

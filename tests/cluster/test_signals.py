@@ -13,9 +13,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from cluster import signals
 from cluster.cli import main
-from cluster.signals import Interrupt, Interrupted, Stop
+from cluster.console import signals
+from cluster.console.signals import Interrupt, Interrupted, Stop
 from tests.cluster.tiny import ROOT, finish, start, train_options, wait_for
 
 INLINE = ("--runtime", "inline")
@@ -101,7 +101,7 @@ def test_a_second_signal_while_saving_quits_at_once(tmp_path: Path) -> None:
     """Saving takes ten minutes here."""
     program = (
         "import sys, time\n"
-        "from cluster.signals import Stop\n"
+        "from cluster.console.signals import Stop\n"
         "stop = Stop()\n"
         "print('ready', flush=True)\n"
         "while not stop.signal: time.sleep(0.01)\n"

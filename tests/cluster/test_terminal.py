@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster.terminal import Screen
+from cluster.console.terminal import Screen
 from learner import checkpoint
 from tests.cluster.tiny import ROOT, start, train_options, update_of, wait_for
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import pytest
 
-from cluster.missing import LIBRARIES_MEND
+from cluster.console.missing import LIBRARIES_MEND
 from tests.cluster.tiny import ROOT
 
 pytest.importorskip("setuptools", reason="needs setuptools, which builds the package")
@@ -192,7 +192,7 @@ def test_doctor_says_it_beside_all_else(stub: str, tmp_path: Path) -> None:
 
 
 def test_a_fault_of_our_own_is_no_missing_package(tmp_path: Path) -> None:
-    from cluster.missing import what_is_missing
+    from cluster.console.missing import what_is_missing
 
     assert what_is_missing(ImportError("cannot import name 'x'", name="cluster.books")) is None
     assert what_is_missing(OSError(28, "No space left on device")) is None

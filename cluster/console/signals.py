@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from threading import current_thread, main_thread
 from types import FrameType
 
-from cluster.terminal import say_now
+from cluster.console.terminal import say_now
 
 Handler = Callable[[int, FrameType | None], None]
 ALL = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
