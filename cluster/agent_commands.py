@@ -12,13 +12,14 @@ from rich.progress import Progress
 
 from actors.config import EnvConfig
 from actors.env import resolve
-from cluster import run_dir, video
+from cluster import run_dir
 from cluster.console.json_text import print_json
-from cluster.evaluate import evaluate as play_agent
-from cluster.evaluate import play_random, summary
-from cluster.hazard import table
+from cluster.look import video
+from cluster.look.evaluate import evaluate as play_agent
+from cluster.look.evaluate import play_random, summary
+from cluster.look.hazard import table
+from cluster.look.world_report import SPEEDS, speed_table, world_report
 from cluster.options import EvaluateOptions, ExportOptions, RecordOptions, parse
-from cluster.world_report import SPEEDS, speed_table, world_report
 from learner import checkpoint
 from replay.config import UserError
 

@@ -26,7 +26,7 @@ from cluster.console.signals import Stop
 from cluster.errors import RunDirLost, as_run_failed
 from cluster.every import Every, SaveTimes
 from cluster.feeds import ActingFeed, ReplayFeed
-from cluster.gallery import Gallery
+from cluster.look.gallery import Gallery
 from cluster.run_dir import Run, choose_device, make_agent, with_state
 from cluster.run_log import RunLog
 from cluster.short_games import ShortGames

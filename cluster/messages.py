@@ -38,7 +38,7 @@ class LearnerMessage(NamedTuple):
     wait_seconds: float  # of these, waiting for data: the actors are behind
     replay: ReplayStats | None
     images: dict[str, np.ndarray]  # uint8 [H, W, 3], of a film [N, H, W, 3]; now and then, else none
-    sight: dict[str, float]  # likewise: what the world model sees and foresees, see cluster/world_report.py
+    sight: dict[str, float]  # likewise: what the world model sees and foresees, see cluster/look/world_report.py
     unsaved: str = ""  # why the last try to save failed; "" = it did not
 
 

@@ -23,8 +23,8 @@ from cluster.books import Books
 from cluster.config import Config
 from cluster.errors import RunDirLost
 from cluster.files import Curves, Lines
-from cluster.hazard import watched
-from cluster.images import write_gif
+from cluster.look.hazard import watched
+from cluster.look.images import write_gif
 from cluster.messages import ActorMessage, LearnerMessage, Message, Note, Target
 from cluster.run_dir import Run
 from cluster.run_lock import Keeper
@@ -144,7 +144,7 @@ class RunLog:
         return sum(self._scores) / len(self._scores) if self._scores else None
 
     def _hazard(self) -> dict[str, float | None]:
-        """Of the same games the share of lives that were lost with so many rewards, see cluster/hazard.py."""
+        """Of the same games the share of lives that were lost with so many rewards, see cluster/look/hazard.py."""
         found = watched(self._games)
         for rewards, lost in found.items():
             if lost is not None:

@@ -13,7 +13,7 @@ import torch
 from actors.rollout import EpisodeReport, Tick
 from cluster.config import Config
 from cluster.feeds import LearnerFeed
-from cluster.gallery import Look
+from cluster.look.gallery import Look
 from cluster.messages import ActorMessage, LearnerMessage
 from cluster.metrics import Meter
 from cluster.run_dir import Run

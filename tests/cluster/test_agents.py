@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cluster import load_agent, run_dir
-from cluster.evaluate import evaluate
+from cluster.look.evaluate import evaluate
 from tests.cluster.tiny import ROOT
 
 AGENTS = ROOT / "deploy" / "agents"

@@ -15,7 +15,7 @@ import torch
 
 from cluster import agent_commands, commands, config, presets, run_dir
 from cluster.cli import main
-from cluster.evaluate import Evaluation
+from cluster.look.evaluate import Evaluation
 from cluster.options import Preset, value_of
 from tests.cluster.tiny import ROOT, train_options
 
@@ -231,7 +231,7 @@ def test_record_writes_a_video(capsys: pytest.CaptureFixture[str], run: Path, tm
 def test_an_mp4_without_its_package_is_refused_before_anything_is_played(
     capsys: pytest.CaptureFixture[str], run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cluster.video.find_spec", lambda name: None)
+    monkeypatch.setattr("cluster.look.video.find_spec", lambda name: None)
     assert "record a .gif" in refused(capsys, "record", str(run), "--out", str(tmp_path / "x.mp4"))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from actors.rollout import EpisodeReport
-from cluster.hazard import FEW, Hazard, hazards, table, watched
+from cluster.look.hazard import FEW, Hazard, hazards, table, watched
 
 
 def game(*lives: int, lost: int | None = None) -> EpisodeReport:

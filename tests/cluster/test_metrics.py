@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from cluster.feeds import LearnerFeed, ReplayFeed
-from cluster.gallery import film, look_at
+from cluster.look.gallery import film, look_at
 from cluster.messages import LearnerMessage, Target
 from cluster.metrics import CATALOGUE, SPECS, Growth, Meter
 from cluster.metrics.doc import document

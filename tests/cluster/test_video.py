@@ -12,10 +12,10 @@ import pytest
 import torch
 
 from actors.config import EnvConfig
-from cluster.evaluate import full_games, seeded
-from cluster.images import AMBER, LINE, MARGIN, TILE_GAP
-from cluster.strips import open_loop_strip, reconstruction_strip, strip_columns
-from cluster.video import (
+from cluster.look.evaluate import full_games, seeded
+from cluster.look.images import AMBER, LINE, MARGIN, TILE_GAP
+from cluster.look.strips import open_loop_strip, reconstruction_strip, strip_columns
+from cluster.look.video import (
     COMPARE_SCALE,
     HOLD,
     PLAY_SCALE,

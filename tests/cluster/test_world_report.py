@@ -9,9 +9,7 @@ import pytest
 import torch
 
 from actors.rollout import Tick
-from cluster.presets import cpu, paper
-from cluster.run_dir import env_spec, make_agent
-from cluster.world_report import (
+from cluster.look.world_report import (
     AHEAD,
     CONTEXT,
     ball_region,
@@ -25,6 +23,8 @@ from cluster.world_report import (
     play_windows,
     speed_table,
 )
+from cluster.presets import cpu, paper
+from cluster.run_dir import env_spec, make_agent
 from dreamer.types import Batch, State
 from replay.config import UserError
 from replay.experience import Step

@@ -11,8 +11,8 @@ import torch
 
 from actors.config import EnvConfig
 from cluster.config import Config
-from cluster.evaluate import device_of, evaluate, seeded
-from cluster.world_report import LOOKS, judge
+from cluster.look.evaluate import device_of, evaluate, seeded
+from cluster.look.world_report import LOOKS, judge
 from dreamer.agent import Agent
 from dreamer.equations import squash
 from dreamer.types import Batch, Metrics, Start

@@ -19,7 +19,7 @@ import torch
 from actors.config import EnvConfig
 from actors.env import make_games
 from actors.rollout import EpisodeReport, Tick, play
-from cluster.hazard import Hazard, hazards
+from cluster.look.hazard import Hazard, hazards
 from dreamer.agent import Agent
 from dreamer.config import BehaviorConfig, ModelConfig
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from cluster.evaluate import device_of, seeded
-from cluster.images import AMBER, GREEN, Label, difference, grid
-from cluster.video import decode
+from cluster.look.evaluate import device_of, seeded
+from cluster.look.images import AMBER, GREEN, Label, difference, grid
+from cluster.look.video import decode
 from dreamer.agent import Agent
 from dreamer.types import Batch, State
 

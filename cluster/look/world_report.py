@@ -18,7 +18,7 @@ import torch
 from actors.config import EnvConfig
 from actors.env import make_games
 from actors.rollout import Tick, play
-from cluster.evaluate import device_of, seeded
+from cluster.look.evaluate import device_of, seeded
 from dreamer.agent import Agent
 from dreamer.equations import scalar_mean, squash
 from dreamer.insight import RATIOS, foresee_events, see_what_moves

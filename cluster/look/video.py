@@ -20,20 +20,8 @@ import torch
 from actors.config import EnvConfig
 from actors.env import action_names
 from actors.rollout import Tick
-from cluster.evaluate import device_of, full_games, seeded
-from cluster.images import (
-    AMBER,
-    GRAY,
-    GREEN,
-    RED,
-    WHITE,
-    Label,
-    Panel,
-    difference,
-    frame,
-    write_gif,
-    write_mp4,
-)
+from cluster.look.evaluate import device_of, full_games, seeded
+from cluster.look.images import AMBER, GRAY, GREEN, RED, WHITE, Label, Panel, difference, frame, write_gif, write_mp4
 from dreamer.agent import Agent
 from dreamer.behaviors.parts import ActorAndCritic
 from dreamer.equations import scalar_mean, squash

@@ -11,12 +11,12 @@ import numpy as np
 import torch
 
 from actors.config import EnvConfig
-from cluster.evaluate import device_of, seeded
 from cluster.every import Every
-from cluster.images import AMBER, GREEN, Label, frame
-from cluster.strips import open_loop_strip, reconstruction_strip
-from cluster.video import compare, decode
-from cluster.world_report import judge
+from cluster.look.evaluate import device_of, seeded
+from cluster.look.images import AMBER, GREEN, Label, frame
+from cluster.look.strips import open_loop_strip, reconstruction_strip
+from cluster.look.video import compare, decode
+from cluster.look.world_report import judge
 from dreamer.agent import Agent
 from dreamer.types import Batch
 from learner.clock import Clock
@@ -33,7 +33,7 @@ class Look(NamedTuple):
     """What the world model makes of one batch."""
 
     images: dict[str, np.ndarray]  # uint8 [H, W, 3]; of a film [N, H, W, 3]
-    sight: dict[str, float]  # see cluster/world_report.py
+    sight: dict[str, float]  # see cluster/look/world_report.py
 
 
 class Gallery:

@@ -1,0 +1,1 @@
+"""What a trained agent does, sees and dreams: games played, numbers, films and strips."""
