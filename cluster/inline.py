@@ -25,8 +25,8 @@ from cluster.config import to_json
 from cluster.console.signals import Stop
 from cluster.errors import RunDirLost, as_run_failed
 from cluster.every import Every, SaveTimes
-from cluster.feeds import ActingFeed, ReplayFeed
 from cluster.look.gallery import Gallery
+from cluster.metrics.recorders import ActingFeed, ReplayFeed
 from cluster.run_dir import Run, choose_device, make_agent, with_state
 from cluster.run_log import RunLog
 from cluster.short_games import ShortGames

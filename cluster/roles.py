@@ -17,10 +17,10 @@ from cluster.board import NOTHING, NoteHandler, Orders
 from cluster.board_link import BoardLink
 from cluster.config import to_json
 from cluster.every import Every, SaveTimes
-from cluster.feeds import ActingFeed, ReplayFeed
 from cluster.instruments import AGAIN_SECONDS, open_instruments
 from cluster.look.gallery import Gallery
 from cluster.metrics import Growth
+from cluster.metrics.recorders import ActingFeed, ReplayFeed
 from cluster.placement import Place
 from cluster.run_dir import choose_device, is_ours, make_agent
 from cluster.training import ActorNews, Limits, Tally, append, prepare_learner, reached

@@ -12,8 +12,8 @@ from cluster.messages import Target
 from cluster.metrics import Meter
 from cluster.metrics.http import pages_of, serve
 from cluster.metrics.spec import ACTOR, DRIVER, LEARNER, REPLAY
+from cluster.metrics.targets import Targets
 from cluster.run_dir import Run, choose_device
-from cluster.targets import Targets
 
 
 class RunView:

@@ -12,10 +12,10 @@ import torch
 
 from actors.rollout import EpisodeReport, Tick
 from cluster.config import Config
-from cluster.feeds import LearnerFeed
 from cluster.look.gallery import Look
 from cluster.messages import ActorMessage, LearnerMessage
 from cluster.metrics import Meter
+from cluster.metrics.recorders import LearnerFeed
 from cluster.run_dir import Run
 from cluster.trouble import Trouble
 from learner.allocator import keep_freed_memory

@@ -15,17 +15,17 @@ from pathlib import Path
 import pytest
 import torch
 
-from cluster.feeds import LearnerFeed, ReplayFeed
 from cluster.look.gallery import film, look_at
 from cluster.messages import LearnerMessage, Target
 from cluster.metrics import CATALOGUE, SPECS, Growth, Meter
 from cluster.metrics.doc import document
 from cluster.metrics.http import pages_of, serve
 from cluster.metrics.learner import SEEN, VALUES
+from cluster.metrics.recorders import LearnerFeed, ReplayFeed
 from cluster.metrics.spec import COUNTER, EVERY, GAUGE, HISTOGRAM, LEARNER, REPLAY, ROLES
+from cluster.metrics.targets import Targets, answers_now
 from cluster.presets import cpu
 from cluster.run_dir import env_spec, make_agent
-from cluster.targets import Targets, answers_now
 from dreamer.insight import RATIOS
 from learner.clock import Clock
 from replay import ReplayStats, UserError
