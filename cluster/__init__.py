@@ -17,6 +17,6 @@ def load_agent(run: str | Path, *, device: str = "cpu") -> Agent:
     Imports torch and the games only when called: `python -m cluster` comes through here, and --help and doctor must
     work where those cannot be loaded.
     """
-    from cluster import run_dir
+    from cluster.run import directory as run_dir
 
     return run_dir.load_agent(run, device=device)

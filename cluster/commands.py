@@ -12,13 +12,12 @@ from typing import Any
 import torch
 
 from actors.env import resolve
-from cluster import choice, ray_environment, run_dir, run_state
+from cluster import choice, ray_environment
 from cluster.bench.ceilings import slow_bfloat16
 from cluster.config import SECTIONS, Config, check, to_json, train_every
 from cluster.console.json_text import print_json
 from cluster.console.signals import Stop
 from cluster.invocation import Asked, train_as_asked
-from cluster.log_file import recording
 from cluster.options import (
     PresetOptions,
     TrainOptions,
@@ -27,8 +26,11 @@ from cluster.options import (
     value_of,
 )
 from cluster.presets import preset
-from cluster.run_lock import RunLock
-from cluster.run_log import RunLog
+from cluster.run import directory as run_dir
+from cluster.run import state as run_state
+from cluster.run.lock import RunLock
+from cluster.run.log_file import recording
+from cluster.run.records import RunLog
 from cluster.training import Job
 from replay.bounds import kinds
 from replay.config import UserError

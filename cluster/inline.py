@@ -27,8 +27,8 @@ from cluster.errors import RunDirLost, as_run_failed
 from cluster.every import Every, SaveTimes
 from cluster.look.gallery import Gallery
 from cluster.metrics.recorders import ActingFeed, ReplayFeed
-from cluster.run_dir import Run, choose_device, make_agent, with_state
-from cluster.run_log import RunLog
+from cluster.run.directory import Run, choose_device, make_agent, with_state
+from cluster.run.records import RunLog
 from cluster.short_games import ShortGames
 from cluster.training import ActorNews, Gaps, Job, Tally, append, prepare_learner, reached
 from learner import checkpoint

@@ -10,16 +10,17 @@ from rich.console import Console
 
 from actors.config import check_same_game
 from actors.env import resolve
-from cluster import run_dir, run_state
 from cluster.config import Config
 from cluster.console.signals import Stop
 from cluster.errors import in_one_line
-from cluster.log_file import LogFile
 from cluster.metrics.http import check_port
 from cluster.options import TrainOptions
-from cluster.run_dir import Run
-from cluster.run_lock import Keeper, RunLock
-from cluster.run_log import RunLog
+from cluster.run import directory as run_dir
+from cluster.run import state as run_state
+from cluster.run.directory import Run
+from cluster.run.lock import Keeper, RunLock
+from cluster.run.log_file import LogFile
+from cluster.run.records import RunLog
 from cluster.training import Job, Limits
 from learner import checkpoint
 from replay.atomic import sweep

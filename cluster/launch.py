@@ -20,8 +20,8 @@ from cluster.errors import HeadLost, RunFailed, as_run_failed, in_one_line
 from cluster.every import Every
 from cluster.mailbox import Parcel, Reader
 from cluster.messages import ActorMessage, LearnerMessage, Message
-from cluster.run_dir import env_spec
-from cluster.run_log import RunLog
+from cluster.run.directory import env_spec
+from cluster.run.records import RunLog
 from cluster.short_games import ShortGames
 from cluster.supervise import (
     Worker,

@@ -25,7 +25,7 @@ import ray
 from cluster.config import ClusterConfig, Config
 from cluster.console.signals import withheld
 from cluster.errors import HeadLost, RunFailed, in_one_line
-from cluster.run_dir import Run
+from cluster.run.directory import Run
 from replay.config import UserError
 from replay.experience import EnvSpec
 

@@ -22,7 +22,7 @@ from cluster.look.gallery import Gallery
 from cluster.metrics import Growth
 from cluster.metrics.recorders import ActingFeed, ReplayFeed
 from cluster.placement import Place
-from cluster.run_dir import choose_device, is_ours, make_agent
+from cluster.run.directory import choose_device, is_ours, make_agent
 from cluster.training import ActorNews, Limits, Tally, append, prepare_learner, reached
 from learner import checkpoint
 from learner.clock import Clock

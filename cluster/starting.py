@@ -11,7 +11,7 @@ from cluster import placement
 from cluster.cli import SPIN
 from cluster.placement import Place
 from cluster.roles import REPLAY, ActorRole, LearnerRole, ReplayRole
-from cluster.run_dir import choose_device
+from cluster.run.directory import choose_device
 
 SECONDS = 120.0  # that a process on the head may take to start, and ...
 SLOW_DISK = 4 * 2**20  # ... for so many bytes of saved replay one second more: it is read, and others wait for it

@@ -9,13 +9,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cluster import run_state
 from cluster.config import Config
 from cluster.console.json_text import print_json
-from cluster.log_file import BEGAN
 from cluster.options import StatusOptions, parse
-from cluster.run_dir import Run, open_run
-from cluster.run_log import SCORES, who_waits
+from cluster.run import state as run_state
+from cluster.run.directory import Run, open_run
+from cluster.run.log_file import BEGAN
+from cluster.run.records import SCORES, who_waits
 from learner.checkpoint import list_checkpoints
 
 TAIL = 4 * 2**20  # bytes of a growing file that are read: the last hours

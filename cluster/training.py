@@ -16,7 +16,7 @@ from cluster.look.gallery import Look
 from cluster.messages import ActorMessage, LearnerMessage
 from cluster.metrics import Meter
 from cluster.metrics.recorders import LearnerFeed
-from cluster.run_dir import Run
+from cluster.run.directory import Run
 from cluster.trouble import Trouble
 from learner.allocator import keep_freed_memory
 from learner.checkpoint import Checkpoint, list_checkpoints

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from cluster.look.evaluate import play_random
-from cluster.run_dir import open_run
+from cluster.run.directory import open_run
 from tests.cluster.broken import GAMES, MISTAKES
 from tests.cluster.catching import CATCH, SEED, SHARE, Game
 from tests.cluster.tiny import ROOT, rows

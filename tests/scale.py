@@ -40,7 +40,7 @@ from cluster.placement import ray_of
 from cluster.presets import preset
 from cluster.ray_environment import set_for
 from cluster.roles import MESSAGE_SECONDS
-from cluster.run_dir import env_spec, make_agent
+from cluster.run.directory import env_spec, make_agent
 from replay import EnvSpec, ReplayConfig, connect
 
 PER_PROCESS = 8  # simulated actors in one process: what a process costs is not what is asked

@@ -30,7 +30,7 @@ from typing import Any
 
 import psutil
 
-from cluster.run_dir import open_run
+from cluster.run.directory import open_run
 from learner import checkpoint
 from tests.cluster.processes import Driver, command
 from tests.cluster.tiny import TINY, rows, wait_for

@@ -9,8 +9,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cluster import books
-from cluster.run_dir import open_run
+from cluster.run import books
+from cluster.run.directory import open_run
 from learner import checkpoint
 from replay.reverb_client import IN_FLIGHT
 from tests.cluster.tiny import rows

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from cluster.presets import cpu
-from cluster.run_dir import load, make_agent
+from cluster.run.directory import load, make_agent
 from replay import UserError
 from tests.cluster.tiny import ROOT, finish, rows
 from tests.school.__main__ import SHIPPED, teach, understood

@@ -24,7 +24,7 @@ from cluster.bench.training import bench_training
 from cluster.console.json_text import json_text, print_json
 from cluster.options import BenchOptions, parse
 from cluster.presets import preset
-from cluster.run_dir import choose_device, env_spec
+from cluster.run.directory import choose_device, env_spec
 from replay.atomic import write_text
 from replay.config import UserError
 

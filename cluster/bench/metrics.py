@@ -15,7 +15,7 @@ from cluster.config import Config
 from cluster.metrics import Meter
 from cluster.metrics.http import pages_of, serve
 from cluster.metrics.spec import LEARNER
-from cluster.run_dir import env_spec, make_agent
+from cluster.run.directory import env_spec, make_agent
 from cluster.training import Tally, prepare_learner
 from learner.clock import Clock
 from learner.loop import learn

@@ -23,7 +23,7 @@ from actors.parallel import make_parallel_games
 from actors.rollout import play
 from cluster.bench.ceilings import MatrixProduct, alternate, synchronize
 from cluster.config import Config, train_every
-from cluster.run_dir import env_spec, make_agent, with_state
+from cluster.run.directory import env_spec, make_agent, with_state
 from cluster.training import append, prepare_learner
 from dreamer.types import Batch
 from learner.feed import to_batch

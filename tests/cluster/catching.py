@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cluster import run_dir
 from cluster.look.evaluate import Evaluation, evaluate
+from cluster.run import directory as run_dir
 from tests.cluster.tiny import finish, rows, start
 
 SHARE = 0.9  # of the best possible mean score with which a game counts as learned

@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from cluster import run_state
 from cluster.metrics import CATALOGUE
 from cluster.metrics.learner import EVENTS
 from cluster.metrics.spec import HISTOGRAM
+from cluster.run import state as run_state
 
 # What a short run may not have: no batch with such an event, no ball that the dream shows.
 MAYBE = {spec.name for spec in CATALOGUE if spec.only == EVENTS} | {"dreamer_learner_ball_error_pixels"}

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from cluster import load_agent, run_dir
+from cluster import load_agent
 from cluster.look.evaluate import evaluate
+from cluster.run import directory as run_dir
 from tests.cluster.tiny import ROOT
 
 AGENTS = ROOT / "deploy" / "agents"

@@ -22,7 +22,7 @@ from cluster.bench.training import bench_training
 from cluster.cli import main
 from cluster.config import Config
 from cluster.presets import cpu
-from cluster.run_dir import make_agent
+from cluster.run.directory import make_agent
 from cluster.training import append
 from dreamer.agent import Agent
 from learner.feed import to_batch

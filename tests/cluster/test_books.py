@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from cluster import books, files
-from cluster.books import Books
-from cluster.files import Curves, Lines
-from cluster.log_file import recording
 from cluster.messages import ActorMessage
+from cluster.run import books, files
+from cluster.run.books import Books
+from cluster.run.files import Curves, Lines
+from cluster.run.log_file import recording
 from tests.cluster.tiny import ROOT, rows
 
 

@@ -13,10 +13,11 @@ from typing import get_args
 import pytest
 import torch
 
-from cluster import agent_commands, commands, config, presets, run_dir
+from cluster import agent_commands, commands, config, presets
 from cluster.cli import main
 from cluster.look.evaluate import Evaluation
 from cluster.options import Preset, value_of
+from cluster.run import directory as run_dir
 from tests.cluster.tiny import ROOT, train_options
 
 INLINE = ("--runtime", "inline")

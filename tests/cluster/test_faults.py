@@ -17,7 +17,8 @@ import pytest
 
 pytest.importorskip("ray", reason="needs Ray: Python 3.11")
 
-from cluster import books, troupe
+from cluster import troupe
+from cluster.run import books
 from learner import checkpoint
 from tests.cluster.processes import Driver, command
 from tests.cluster.tiny import rows, train_options, update_of, wait_for

@@ -18,8 +18,8 @@ import pytest
 
 pytest.importorskip("ray", reason="needs Ray: Python 3.11")
 
-from cluster import books
 from cluster.placement import ACTOR_NODE, HEAD_NODE
+from cluster.run import books
 from tests.cluster.tiny import rows, train_options, wait_for
 from tests.deploy import hosts
 from tests.deploy.hosts import Host, Hosts

@@ -15,9 +15,10 @@ import psutil
 import pytest
 import torch
 
-from cluster import inline, run_dir
+from cluster import inline
 from cluster.cli import main
 from cluster.presets import cpu
+from cluster.run import directory as run_dir
 from cluster.status import describe, lines_of, read_files
 from learner import checkpoint
 from replay import memory_file

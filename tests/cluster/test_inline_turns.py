@@ -12,11 +12,11 @@ import pytest
 import torch
 from rich.console import Console
 
-from cluster import run_dir
 from cluster.console.signals import Stop
 from cluster.inline import InlineRun
 from cluster.presets import cpu
-from cluster.run_log import RunLog
+from cluster.run import directory as run_dir
+from cluster.run.records import RunLog
 from cluster.training import Job, Limits
 from replay import ReplayConfig
 from tests.dreamer.tiny import BEHAVIOR, MODEL

@@ -25,7 +25,7 @@ from cluster.metrics.recorders import LearnerFeed, ReplayFeed
 from cluster.metrics.spec import COUNTER, EVERY, GAUGE, HISTOGRAM, LEARNER, REPLAY, ROLES
 from cluster.metrics.targets import Targets, answers_now
 from cluster.presets import cpu
-from cluster.run_dir import env_spec, make_agent
+from cluster.run.directory import env_spec, make_agent
 from dreamer.insight import RATIOS
 from learner.clock import Clock
 from replay import ReplayStats, UserError

@@ -10,8 +10,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from cluster import run_state
-from cluster.process_identity import start_of
+from cluster.run import state as run_state
+from cluster.run.process_identity import start_of
 
 
 def test_a_clock_that_steps_kills_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

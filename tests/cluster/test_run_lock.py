@@ -15,13 +15,13 @@ from pathlib import Path
 
 import pytest
 
-from cluster import run_dir
 from cluster.cli import main
 from cluster.errors import RunDirLost
-from cluster.log_file import LogFile
 from cluster.presets import cpu
-from cluster.run_dir import Run
-from cluster.run_lock import Keeper, RunLock
+from cluster.run import directory as run_dir
+from cluster.run.directory import Run
+from cluster.run.lock import Keeper, RunLock
+from cluster.run.log_file import LogFile
 from replay.config import UserError
 from tests.cluster.tiny import ROOT, train_options
 

@@ -15,13 +15,13 @@ from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from actors.rollout import EpisodeReport
-from cluster import run_dir
 from cluster.config import Config
 from cluster.console.signals import Stop
 from cluster.invocation import say_end
 from cluster.messages import ActorMessage, LearnerMessage
 from cluster.presets import cpu
-from cluster.run_log import RunLog, who_waits
+from cluster.run import directory as run_dir
+from cluster.run.records import RunLog, who_waits
 from cluster.training import ActorNews
 from replay import ReplayStats
 from tests.cluster.tiny import rows

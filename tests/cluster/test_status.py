@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from cluster import run_dir, run_state
 from cluster.cli import main
 from cluster.presets import cpu
-from cluster.run_dir import Run
+from cluster.run import directory as run_dir
+from cluster.run import state as run_state
+from cluster.run.directory import Run
 from cluster.status import describe, duration, lines_of, read_files, tail, trend
 
 NOW = 1_800_000_000.0

@@ -24,7 +24,7 @@ from cluster.look.world_report import (
     speed_table,
 )
 from cluster.presets import cpu, paper
-from cluster.run_dir import env_spec, make_agent
+from cluster.run.directory import env_spec, make_agent
 from dreamer.types import Batch, State
 from replay.config import UserError
 from replay.experience import Step

@@ -194,5 +194,5 @@ def test_doctor_says_it_beside_all_else(stub: str, tmp_path: Path) -> None:
 def test_a_fault_of_our_own_is_no_missing_package(tmp_path: Path) -> None:
     from cluster.console.missing import what_is_missing
 
-    assert what_is_missing(ImportError("cannot import name 'x'", name="cluster.books")) is None
+    assert what_is_missing(ImportError("cannot import name 'x'", name="cluster.run.books")) is None
     assert what_is_missing(OSError(28, "No space left on device")) is None

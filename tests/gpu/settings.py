@@ -13,7 +13,7 @@ from cluster.bench.parts import random_play
 from cluster.choice import has_bfloat16_units
 from cluster.config import Config
 from cluster.presets import preset
-from cluster.run_dir import env_spec, make_agent
+from cluster.run.directory import env_spec, make_agent
 from cluster.training import prepare_learner
 from dreamer.agent import Agent
 from dreamer.types import Batch

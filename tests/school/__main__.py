@@ -32,10 +32,10 @@ import tyro
 
 from cluster.config import Config, changes, check, flat
 from cluster.every import Every
-from cluster.files import Lines
 from cluster.options import Preset, parse, value_of
 from cluster.presets import preset
-from cluster.run_dir import Loaded, choose_device, load, make_agent
+from cluster.run.directory import Loaded, choose_device, load, make_agent
+from cluster.run.files import Lines
 from cluster.training import prepare_learner
 from dreamer.types import Batch, Metrics
 from replay.config import UserError

@@ -16,7 +16,7 @@ from actors.env import make_games
 from actors.rollout import Tick, play
 from cluster.look.evaluate import device_of, seeded
 from cluster.look.world_report import play_windows
-from cluster.run_dir import Loaded, env_spec
+from cluster.run.directory import Loaded, env_spec
 from cluster.training import append
 from dreamer.types import Batch
 from learner.checkpoint import write_atomically

@@ -13,7 +13,7 @@ from cluster.metrics import Meter
 from cluster.metrics.http import pages_of, serve
 from cluster.metrics.spec import ACTOR, DRIVER, LEARNER, REPLAY
 from cluster.metrics.targets import Targets
-from cluster.run_dir import Run, choose_device
+from cluster.run.directory import Run, choose_device
 
 
 class RunView:

@@ -18,17 +18,18 @@ from tensorboardX.proto.summary_pb2 import Summary
 
 from actors.env import resolve
 from actors.rollout import EpisodeReport
-from cluster import run_dir, run_state
-from cluster.books import Books
 from cluster.config import Config
 from cluster.errors import RunDirLost
-from cluster.files import Curves, Lines
 from cluster.look.hazard import watched
 from cluster.look.images import write_gif
 from cluster.messages import ActorMessage, LearnerMessage, Message, Note, Target
-from cluster.run_dir import Run
-from cluster.run_lock import Keeper
-from cluster.run_view import RunView
+from cluster.run import directory as run_dir
+from cluster.run import state as run_state
+from cluster.run.books import Books
+from cluster.run.directory import Run
+from cluster.run.files import Curves, Lines
+from cluster.run.lock import Keeper
+from cluster.run.view import RunView
 from dreamer.insight import RATIOS
 
 log = logging.getLogger("run")

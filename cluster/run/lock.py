@@ -16,8 +16,8 @@ from pathlib import Path
 
 from cluster.console.json_text import json_text
 from cluster.errors import RunDirLost
-from cluster.log_file import LogFile
-from cluster.run_dir import LOCK, Run, make_whole
+from cluster.run.directory import LOCK, Run, make_whole
+from cluster.run.log_file import LogFile
 from cluster.trouble import Trouble
 from replay.config import UserError
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cluster.console.json_text import json_text
-from cluster.process_identity import start_of
+from cluster.run.process_identity import start_of
 from replay.atomic import write_text
 
 log = logging.getLogger("run")

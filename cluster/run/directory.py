@@ -4,9 +4,9 @@ config.json        every value of the configuration         metrics.jsonl      o
 run_id             names the run for its replay server      episodes.jsonl     one object per finished game
 checkpoints/       see learner/checkpoint.py                tensorboard/       curves and pictures
 replay/            the replay's own checkpoints             videos/  log.txt   recordings; what was said
-actors.json        what became of every policy step    state.json         who trains here, see cluster/run_state.py
+actors.json        what became of every policy step    state.json         who trains here, see cluster/run/state.py
 prometheus/        targets.json: where each process shows its metrics
-lock               is locked while somebody trains here, see cluster/run_lock.py
+lock               is locked while somebody trains here, see cluster/run/lock.py
 """
 
 from __future__ import annotations

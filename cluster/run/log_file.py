@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from cluster.errors import in_one_line
-from cluster.files import Appended
+from cluster.run.files import Appended
 from replay.config import UserError
 
 log = logging.getLogger("run")

@@ -1,0 +1,1 @@
+"""What a run leaves behind: its directory, lock, state, log.txt, records and progress line."""
