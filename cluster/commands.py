@@ -12,12 +12,13 @@ from typing import Any
 import torch
 
 from actors.env import resolve
-from cluster import choice, ray_environment
+from cluster import choice
 from cluster.bench.ceilings import slow_bfloat16
 from cluster.config import SECTIONS, Config, check, to_json, train_every
 from cluster.console.json_text import print_json
 from cluster.console.signals import Stop
 from cluster.invocation import Asked, train_as_asked
+from cluster.on_ray import environment as ray_environment
 from cluster.options import (
     PresetOptions,
     TrainOptions,
@@ -134,7 +135,7 @@ def runtime(name: str, config: Config) -> Any:
             "use `make setup` with Python 3.11, or --runtime inline"
         )
     ray_environment.set_for(config.cluster)
-    from cluster import launch
+    from cluster.on_ray import driver as launch
 
     return launch
 

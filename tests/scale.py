@@ -29,17 +29,17 @@ import psutil
 import ray
 
 from cluster.bench.replay import RUN, Job, answer, child, record
-from cluster.board import Board, Orders
-from cluster.board_link import BoardLink
 from cluster.config import ClusterConfig, Config
-from cluster.instruments import Instruments
-from cluster.mailbox import Reader
 from cluster.messages import ActorMessage
 from cluster.metrics import Meter
-from cluster.placement import ray_of
+from cluster.on_ray.board import Board, Orders
+from cluster.on_ray.board_link import BoardLink
+from cluster.on_ray.environment import set_for
+from cluster.on_ray.instruments import Instruments
+from cluster.on_ray.parcels import Reader
+from cluster.on_ray.placement import ray_of
+from cluster.on_ray.roles import MESSAGE_SECONDS
 from cluster.presets import preset
-from cluster.ray_environment import set_for
-from cluster.roles import MESSAGE_SECONDS
 from cluster.run.directory import env_spec, make_agent
 from replay import EnvSpec, ReplayConfig, connect
 

@@ -17,7 +17,7 @@ import pytest
 
 pytest.importorskip("ray", reason="needs Ray: Python 3.11")
 
-from cluster import troupe
+from cluster.on_ray import troupe
 from cluster.run import books
 from learner import checkpoint
 from tests.cluster.processes import Driver, command

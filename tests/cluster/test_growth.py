@@ -18,7 +18,7 @@ import pytest
 
 pytest.importorskip("ray", reason="needs Ray: Python 3.11")
 
-from cluster.placement import ACTOR_NODE, HEAD_NODE
+from cluster.on_ray.placement import ACTOR_NODE, HEAD_NODE
 from cluster.run import books
 from tests.cluster.tiny import rows, train_options, wait_for
 from tests.deploy import hosts

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from cluster.mailbox import Mailbox, Parcel, Reader
 from cluster.messages import Note
+from cluster.on_ray.parcels import Mailbox, Parcel, Reader
 
 
 def note(text: str) -> Note:

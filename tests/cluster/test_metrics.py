@@ -227,7 +227,7 @@ def test_a_port_that_is_taken_is_the_users_to_mend() -> None:
 
 
 def test_only_loopback_addresses_are_announced_as_they_are() -> None:
-    instruments = pytest.importorskip("cluster.instruments", reason="needs Ray: Python 3.11")
+    instruments = pytest.importorskip("cluster.on_ray.instruments", reason="needs Ray: Python 3.11")
     is_loopback = instruments.is_loopback
     assert all(map(is_loopback, ("127.0.0.1", "::1", "localhost")))
     assert not any(map(is_loopback, ("10.0.0.5", "head.example")))

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from cluster import ray_environment
 from cluster.cli import main
 from cluster.config import ClusterConfig
+from cluster.on_ray import environment as ray_environment
 from replay.config import UserError
 from tests.cluster.tiny import train_options
 
@@ -68,7 +68,7 @@ def test_the_cluster_s_addresses_are_reached_directly(monkeypatch: pytest.Monkey
 
 def test_who_else_reaches_the_replay() -> None:
     pytest.importorskip("ray")
-    from cluster.placement import who_reaches
+    from cluster.on_ray.placement import who_reaches
 
     lonely = {"lo": ["127.0.0.1", "::1"], "eth0": ["fe80::1%eth0"]}
     assert who_reaches(ClusterConfig(), 4321, lonely) == ""

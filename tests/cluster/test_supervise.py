@@ -10,11 +10,20 @@ import pytest
 pytest.importorskip("ray")
 
 from actors.rollout import EpisodeReport
-from cluster import placement, supervise
 from cluster.config import ClusterConfig
 from cluster.messages import ActorMessage
-from cluster.supervise import BACK_OFF, HEALTHY_SECONDS, HOPELESS, HOPELESS_SECONDS, Worker, news_of_silence, silence
-from cluster.troupe import Troupe
+from cluster.on_ray import placement
+from cluster.on_ray import worker as supervise
+from cluster.on_ray.troupe import Troupe
+from cluster.on_ray.worker import (
+    BACK_OFF,
+    HEALTHY_SECONDS,
+    HOPELESS,
+    HOPELESS_SECONDS,
+    Worker,
+    news_of_silence,
+    silence,
+)
 
 pytestmark = pytest.mark.ray
 GAME = EpisodeReport(score=1.0, length=9, policy_version=0, seconds=1.0, game=0)

@@ -15,10 +15,11 @@ from cluster.config import ClusterConfig
 
 pytest.importorskip("ray", reason="needs Ray: Python 3.11")
 
-from cluster import placement, supervise, troupe
-from cluster.board import Orders
 from cluster.messages import ActorMessage
-from cluster.troupe import Troupe
+from cluster.on_ray import placement, troupe
+from cluster.on_ray import worker as supervise
+from cluster.on_ray.board import Orders
+from cluster.on_ray.troupe import Troupe
 from replay.config import UserError
 from replay.ports import free_port
 

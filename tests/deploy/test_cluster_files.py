@@ -70,7 +70,7 @@ def test_bash_understands_the_scripts(path: Path) -> None:
 
 @each_file
 def test_nodes_offer_what_the_code_asks_for(path: Path) -> None:
-    placement = pytest.importorskip("cluster.placement", reason="needs Ray: Python 3.11")
+    placement = pytest.importorskip("cluster.on_ray.placement", reason="needs Ray: Python 3.11")
     config = load(path)
     if path in CLOUDS:
         kinds = config["available_node_types"]

@@ -10,11 +10,11 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from cluster import placement
-from cluster.board import Orders
 from cluster.config import ClusterConfig
 from cluster.messages import ActorMessage
-from cluster.supervise import HEALTHY_SECONDS, Worker
+from cluster.on_ray import placement
+from cluster.on_ray.board import Orders
+from cluster.on_ray.worker import HEALTHY_SECONDS, Worker
 
 LOOK_SECONDS = 2.0  # between looks at what the nodes offer
 SAY_SECONDS = 10.0  # between two lines on who has a place

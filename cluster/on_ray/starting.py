@@ -7,10 +7,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from cluster import placement
 from cluster.cli import SPIN
-from cluster.placement import Place
-from cluster.roles import REPLAY, ActorRole, LearnerRole, ReplayRole
+from cluster.on_ray import placement
+from cluster.on_ray.placement import Place
+from cluster.on_ray.roles import REPLAY, ActorRole, LearnerRole, ReplayRole
 from cluster.run.directory import choose_device
 
 SECONDS = 120.0  # that a process on the head may take to start, and ...

@@ -14,9 +14,9 @@ import numpy as np
 import ray
 
 from cluster.config import ClusterConfig
-from cluster.instruments import open_instruments
-from cluster.mailbox import Mailbox, Parcel, Receipt
 from cluster.messages import Message, Note
+from cluster.on_ray.instruments import open_instruments
+from cluster.on_ray.parcels import Mailbox, Parcel, Receipt
 
 NOTHING = -1  # in the place of an update: there are no weights on the board
 

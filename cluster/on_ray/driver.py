@@ -12,18 +12,16 @@ from typing import Any
 
 import ray
 
-from cluster import placement, starting
-from cluster.board import Board, Orders
-from cluster.board_link import CALL_SECONDS
 from cluster.console.signals import Stop
 from cluster.errors import HeadLost, RunFailed, as_run_failed, in_one_line
 from cluster.every import Every
-from cluster.mailbox import Parcel, Reader
 from cluster.messages import ActorMessage, LearnerMessage, Message
-from cluster.run.directory import env_spec
-from cluster.run.records import RunLog
-from cluster.short_games import ShortGames
-from cluster.supervise import (
+from cluster.on_ray import placement, starting
+from cluster.on_ray.board import Board, Orders
+from cluster.on_ray.board_link import CALL_SECONDS
+from cluster.on_ray.parcels import Parcel, Reader
+from cluster.on_ray.troupe import Troupe
+from cluster.on_ray.worker import (
     Worker,
     error_of,
     failed_to_start,
@@ -35,8 +33,10 @@ from cluster.supervise import (
     user_error,
     watch,
 )
+from cluster.run.directory import env_spec
+from cluster.run.records import RunLog
+from cluster.short_games import ShortGames
 from cluster.training import Job, reached
-from cluster.troupe import Troupe
 from learner.config import Diverged
 from replay.config import UserError
 from replay.ports import free_port

@@ -10,10 +10,10 @@ import numpy as np
 import ray
 import torch
 
-from cluster.board import Answer, Orders
 from cluster.every import Every
-from cluster.instruments import AGAIN_SECONDS, Instruments
 from cluster.messages import Message
+from cluster.on_ray.board import Answer, Orders
+from cluster.on_ray.instruments import AGAIN_SECONDS, Instruments
 from dreamer.types import PolicySnapshot
 
 log = logging.getLogger("board")

@@ -13,15 +13,15 @@ import torch
 from actors.env import make_games, resolve
 from actors.exploration import epsilons
 from actors.rollout import play
-from cluster.board import NOTHING, NoteHandler, Orders
-from cluster.board_link import BoardLink
 from cluster.config import to_json
 from cluster.every import Every, SaveTimes
-from cluster.instruments import AGAIN_SECONDS, open_instruments
 from cluster.look.gallery import Gallery
 from cluster.metrics import Growth
 from cluster.metrics.recorders import ActingFeed, ReplayFeed
-from cluster.placement import Place
+from cluster.on_ray.board import NOTHING, NoteHandler, Orders
+from cluster.on_ray.board_link import BoardLink
+from cluster.on_ray.instruments import AGAIN_SECONDS, open_instruments
+from cluster.on_ray.placement import Place
 from cluster.run.directory import choose_device, is_ours, make_agent
 from cluster.training import ActorNews, Limits, Tally, append, prepare_learner, reached
 from learner import checkpoint
