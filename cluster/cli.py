@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
-from cluster import doctor
+from cluster.commands import doctor
 from cluster.console import signals, terminal
 
 Command = Callable[[list[str]], int]
@@ -107,8 +107,10 @@ def _import_commands(asked: list[str]) -> dict[str, Command]:
     if asked in ([], ["doctor"], *HELP):
         return {"doctor": doctor.doctor}
     os.environ.setdefault("GOMP_SPINCOUNT", SPIN)  # read when torch is imported; see SPIN
-    from cluster import agent_commands, commands, monitor, status
-    from cluster.bench.command import bench
+    from cluster.commands import agent as agent_commands
+    from cluster.commands import monitor, status
+    from cluster.commands import train as commands
+    from cluster.commands.bench import bench
 
     return {
         "train": commands.train,

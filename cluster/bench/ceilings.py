@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import torch
 
-from cluster.choice import has_bfloat16_units
+from cluster.commands.choice import has_bfloat16_units
 
 
 class Timing(NamedTuple):

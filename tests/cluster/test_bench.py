@@ -16,10 +16,10 @@ from actors.interface import AnyGames
 from actors.parallel import make_parallel_games
 from cluster.bench import ceilings
 from cluster.bench.ceilings import MatrixProduct, Timing
-from cluster.bench.command import keep, learners, shortfalls
 from cluster.bench.parts import bench_actor, bench_env, bench_learner, count_flop, random_play
 from cluster.bench.training import bench_training
 from cluster.cli import main
+from cluster.commands.bench import keep, learners, shortfalls
 from cluster.config import Config
 from cluster.presets import cpu
 from cluster.run.directory import make_agent
@@ -197,7 +197,7 @@ def test_results_are_kept_by_date_machine_and_commit(tmp_path: Path) -> None:
 def test_the_command_prints_the_contracts_json(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, config: Config
 ) -> None:
-    monkeypatch.setattr("cluster.bench.command.preset", lambda name: config)
+    monkeypatch.setattr("cluster.commands.bench.preset", lambda name: config)
     assert main(["bench", "learner", "--preset", "cpu", "--json", "--device", "cpu"]) == 0
     out, err = capsys.readouterr()
     result = json.loads(out)

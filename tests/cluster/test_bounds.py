@@ -12,11 +12,11 @@ from typing import Any, Literal, get_origin
 import pytest
 
 from actors.config import MAY_CHANGE, EnvConfig, check_same_game
-from cluster import options as all_options
 from cluster import presets
 from cluster.cli import main
+from cluster.commands import options as all_options
+from cluster.commands.options import parse
 from cluster.config import SECTIONS, Config, check, from_json, to_json
-from cluster.options import parse
 from cluster.run import directory as run_dir
 from replay import UserError
 from replay.bounds import Kind, first_fault, kinds, misfits, read_bounds

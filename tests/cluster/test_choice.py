@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from cluster.choice import choose_precision, choose_preset, choose_runtime, has_bfloat16_units, ignored
+from cluster.commands.choice import choose_precision, choose_preset, choose_runtime, has_bfloat16_units, ignored
 from cluster.config import ClusterConfig, Config
 from cluster.presets import cpu, fast
 

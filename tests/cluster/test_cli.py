@@ -13,10 +13,12 @@ from typing import get_args
 import pytest
 import torch
 
-from cluster import agent_commands, commands, config, presets
+from cluster import config, presets
 from cluster.cli import main
+from cluster.commands import agent as agent_commands
+from cluster.commands import train as commands
+from cluster.commands.options import Preset, value_of
 from cluster.look.evaluate import Evaluation
-from cluster.options import Preset, value_of
 from cluster.run import directory as run_dir
 from tests.cluster.tiny import ROOT, train_options
 

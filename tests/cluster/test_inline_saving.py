@@ -17,9 +17,9 @@ import torch
 
 from cluster import inline
 from cluster.cli import main
+from cluster.commands.status import describe, lines_of, read_files
 from cluster.presets import cpu
 from cluster.run import directory as run_dir
-from cluster.status import describe, lines_of, read_files
 from learner import checkpoint
 from replay import memory_file
 from tests.cluster.tiny import train_options

@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 import pytest
 
-from cluster.status import describe, read_files
+from cluster.commands.status import describe, read_files
 from learner import checkpoint
 from tests.cluster.scrape import base, check_sane, get, missing, scrape, targets, total
 from tests.cluster.tiny import finish, rows, start, train_options, update_of, wait_for

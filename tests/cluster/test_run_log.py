@@ -15,9 +15,9 @@ from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from actors.rollout import EpisodeReport
+from cluster.commands.invocation import say_end
 from cluster.config import Config
 from cluster.console.signals import Stop
-from cluster.invocation import say_end
 from cluster.messages import ActorMessage, LearnerMessage
 from cluster.presets import cpu
 from cluster.run import directory as run_dir

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from cluster.cli import main
+from cluster.commands.status import describe, duration, lines_of, read_files, tail, trend
 from cluster.presets import cpu
 from cluster.run import directory as run_dir
 from cluster.run import state as run_state
 from cluster.run.directory import Run
-from cluster.status import describe, duration, lines_of, read_files, tail, trend
 
 NOW = 1_800_000_000.0
 
@@ -143,7 +143,7 @@ def test_a_trend_is_said_only_where_chance_does_not_explain_it() -> None:
 
 
 def test_only_the_end_of_a_long_file_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cluster.status.TAIL", 50)
+    monkeypatch.setattr("cluster.commands.status.TAIL", 50)
     (tmp_path / "long.jsonl").write_text("".join(json.dumps({"n": n}) + "\n" for n in range(1000)))
     found = tail(tmp_path / "long.jsonl")
     assert 2 < len(found) < 6 and found[-1] == {"n": 999}

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from cluster.cli import main
+from cluster.commands.monitor import DRIVER, FIRST_LOOK, SETTINGS
 from cluster.metrics.http import Page, serve
-from cluster.monitor import DRIVER, FIRST_LOOK, SETTINGS
 from tests.deploy.promql import declared, selectors
 from tests.deploy.tools import need
 

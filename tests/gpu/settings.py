@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 
 from cluster.bench.parts import random_play
-from cluster.choice import has_bfloat16_units
+from cluster.commands.choice import has_bfloat16_units
 from cluster.config import Config
 from cluster.presets import preset
 from cluster.run.directory import env_spec, make_agent

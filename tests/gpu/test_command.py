@@ -49,7 +49,7 @@ def test_all_tests_can_be_collected_on_a_bare_machine() -> None:
 
 def test_training_and_the_stages_need_nothing_that_a_bare_machine_lacks() -> None:
     done = on_a_bare_machine(
-        "import cluster.inline, cluster.commands, cluster.agent_commands, tests.gpu.bench, tests.gpu.profiling\n"
+        "import cluster.inline, cluster.commands.train, cluster.commands.agent, tests.gpu.bench, tests.gpu.profiling\n"
         "import tests.gpu.training, tests.gpu.card\n"
     )
     assert done.returncode == 0, done.stderr

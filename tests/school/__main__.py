@@ -30,9 +30,9 @@ os.environ.setdefault("GOMP_SPINCOUNT", SPIN)  # read when torch is imported, as
 import torch
 import tyro
 
+from cluster.commands.options import Preset, parse, value_of
 from cluster.config import Config, changes, check, flat
 from cluster.every import Every
-from cluster.options import Preset, parse, value_of
 from cluster.presets import preset
 from cluster.run.directory import Loaded, choose_device, load, make_agent
 from cluster.run.files import Lines

@@ -20,9 +20,9 @@ from actors.config import EnvConfig, GameBroke
 from actors.env import AtariGame, PictureGame, check_game, is_emulator_below, open_game, resolve
 from actors.opening import official_findings
 from actors.screen import level_table, shrink
-from cluster.commands import base_config
+from cluster.commands.options import DoctorEnvOptions, parse
+from cluster.commands.train import base_config
 from cluster.console.json_text import print_json
-from cluster.options import DoctorEnvOptions, parse
 from replay.config import UserError
 
 STRETCH = 100  # policy steps after which a game is reset in its middle

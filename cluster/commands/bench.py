@@ -21,8 +21,8 @@ from cluster.bench.metrics import MOST, bench_metrics
 from cluster.bench.parts import bench_actor, bench_env, bench_learner
 from cluster.bench.replay import bench_memory, bench_replay
 from cluster.bench.training import bench_training
+from cluster.commands.options import BenchOptions, parse
 from cluster.console.json_text import json_text, print_json
-from cluster.options import BenchOptions, parse
 from cluster.presets import preset
 from cluster.run.directory import choose_device, env_spec
 from replay.atomic import write_text

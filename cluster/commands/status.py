@@ -9,9 +9,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from cluster.commands.options import StatusOptions, parse
 from cluster.config import Config
 from cluster.console.json_text import print_json
-from cluster.options import StatusOptions, parse
 from cluster.run import state as run_state
 from cluster.run.directory import Run, open_run
 from cluster.run.log_file import BEGAN

@@ -11,8 +11,8 @@ import time
 from pathlib import Path
 from urllib.parse import urlencode
 
+from cluster.commands.options import MonitorOptions, parse
 from cluster.config import ClusterConfig, is_host_and_port
-from cluster.options import MonitorOptions, parse
 from replay.config import UserError
 from replay.ports import free_port
 

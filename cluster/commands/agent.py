@@ -12,13 +12,13 @@ from rich.progress import Progress
 
 from actors.config import EnvConfig
 from actors.env import resolve
+from cluster.commands.options import EvaluateOptions, ExportOptions, RecordOptions, parse
 from cluster.console.json_text import print_json
 from cluster.look import video
 from cluster.look.evaluate import evaluate as play_agent
 from cluster.look.evaluate import play_random, summary
 from cluster.look.hazard import table
 from cluster.look.world_report import SPEEDS, speed_table, world_report
-from cluster.options import EvaluateOptions, ExportOptions, RecordOptions, parse
 from cluster.run import directory as run_dir
 from learner import checkpoint
 from replay.config import UserError

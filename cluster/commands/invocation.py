@@ -10,11 +10,11 @@ from rich.console import Console
 
 from actors.config import check_same_game
 from actors.env import resolve
+from cluster.commands.options import TrainOptions
 from cluster.config import Config
 from cluster.console.signals import Stop
 from cluster.errors import in_one_line
 from cluster.metrics.http import check_port
-from cluster.options import TrainOptions
 from cluster.run import directory as run_dir
 from cluster.run import state as run_state
 from cluster.run.directory import Run

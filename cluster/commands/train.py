@@ -12,20 +12,14 @@ from typing import Any
 import torch
 
 from actors.env import resolve
-from cluster import choice
 from cluster.bench.ceilings import slow_bfloat16
+from cluster.commands import choice
+from cluster.commands.invocation import Asked, train_as_asked
+from cluster.commands.options import PresetOptions, TrainOptions, at_home, parse, value_of
 from cluster.config import SECTIONS, Config, check, to_json, train_every
 from cluster.console.json_text import print_json
 from cluster.console.signals import Stop
-from cluster.invocation import Asked, train_as_asked
 from cluster.on_ray import environment as ray_environment
-from cluster.options import (
-    PresetOptions,
-    TrainOptions,
-    at_home,
-    parse,
-    value_of,
-)
 from cluster.presets import preset
 from cluster.run import directory as run_dir
 from cluster.run import state as run_state

@@ -50,11 +50,11 @@ class Check(NamedTuple):
 def doctor(arguments: list[str]) -> int:
     """Checks this machine, or with --env a game; 1 if something that training needs is missing."""
     if any(word.startswith("--env") for word in arguments):
-        from cluster.doctor_env import doctor_env
+        from cluster.commands.doctor_env import doctor_env
 
         return doctor_env(arguments)
     try:
-        from cluster.options import DoctorOptions, parse
+        from cluster.commands.options import DoctorOptions, parse
 
         as_json = parse(DoctorOptions, arguments, command="doctor").json
     except (ImportError, OSError):  # what is missing is one of the lines to come
