@@ -45,7 +45,7 @@ OFFICIAL = "tests/dreamer/test_official.py::"
 HERE = "tests/dreamer/test_classic_mistakes.py::"
 WALLS = "tests/test_walls.py::"
 ENV = "tests/actors/test_env.py::"
-EVALUATE = "tests/cluster/test_evaluate.py::"
+EVALUATE = "tests/cluster/look/test_evaluate.py::"
 
 MISTAKES = [
     Mistake(

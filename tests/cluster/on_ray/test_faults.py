@@ -1,6 +1,6 @@
-"""Deaths and other mishaps of a whole run on one machine that tests/cluster/test_ray.py does not make happen.
+"""Deaths and other mishaps of a whole run on one machine that tests/cluster/on_ray/test_ray.py does not make happen.
 
-What each costs stands in docs/faults.md. Nodes and links of a cluster: tests/cluster/test_growth.py.
+What each costs stands in docs/faults.md. Nodes and links of a cluster: tests/cluster/on_ray/test_growth.py.
 """
 
 from __future__ import annotations
