@@ -15,11 +15,6 @@ from cluster.console import signals, terminal
 
 Command = Callable[[list[str]], int]
 
-# How long torch's threads spin for the next piece of work before they sleep. Spinning takes the cores from games and
-# other processes, sleeping delays the next piece. Preset cpu (batch 16) on two cores, seconds per update alone and
-# beside one busy process: 0: 0.42, 0.56; 10000: 0.29, 0.86; 100000: 0.32, 1.30. Actors mostly wait.
-# Measured before the update was made faster; in whole runs since then 0 to 100000 differ by less than the noise.
-SPIN = "10000"
 
 USAGE = """usage: dreamer COMMAND [options]     (dreamer COMMAND --help tells a command's options)
 
@@ -106,7 +101,9 @@ def _import_commands(asked: list[str]) -> dict[str, Command]:
     """All of them by name; for doctor and help no others, which work where torch or the games cannot be loaded."""
     if asked in ([], ["doctor"], *HELP):
         return {"doctor": doctor.doctor}
-    os.environ.setdefault("GOMP_SPINCOUNT", SPIN)  # read when torch is imported; see SPIN
+    from learner.config import SPIN
+
+    os.environ.setdefault("GOMP_SPINCOUNT", SPIN)  # read when torch is imported
     from cluster.commands import agent as agent_commands
     from cluster.commands import monitor, status
     from cluster.commands import train as commands

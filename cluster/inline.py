@@ -21,18 +21,20 @@ from actors.exploration import epsilons
 from actors.interface import AnyGames
 from actors.parallel import make_parallel_games
 from actors.rollout import Tick, play
+from cluster.assemble import make_agent, with_state
 from cluster.config import to_json
 from cluster.console.signals import Stop
 from cluster.errors import RunDirLost, as_run_failed
 from cluster.every import Every, SaveTimes
 from cluster.look.gallery import Gallery
 from cluster.metrics.recorders import ActingFeed, ReplayFeed
-from cluster.run.directory import Run, choose_device, make_agent, with_state
+from cluster.run.directory import Run
 from cluster.run.records import RunLog
 from cluster.short_games import ShortGames
-from cluster.training import ActorNews, Gaps, Job, Tally, append, prepare_learner, reached
+from cluster.training import ActorNews, Gaps, Job, Tally, append, reached
 from learner import checkpoint
 from learner.clock import Clock
+from learner.device import choose_device, prepare_learner
 from learner.loop import learn
 from learner.step import make_optimizers
 from replay import MemoryReplay, ReplayCorrupt, Sample, UserError, in_memory, memory_file, on_device

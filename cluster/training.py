@@ -18,10 +18,9 @@ from cluster.metrics import Meter
 from cluster.metrics.recorders import LearnerFeed
 from cluster.run.directory import Run
 from cluster.trouble import Trouble
-from learner.allocator import keep_freed_memory
 from learner.checkpoint import Checkpoint, list_checkpoints
 from learner.clock import Clock
-from learner.config import Diverged, TrainConfig
+from learner.config import Diverged
 from learner.loop import LearnerReport
 from replay import ReplayStats, Writer
 from replay.experience import PrevState, Step
@@ -183,13 +182,6 @@ def append(writers: list[Writer], tick: Tick) -> None:
         step = Step(*(field[game] for field in tick.step))
         prev = PrevState(*(field[game] for field in tick.prev))
         writer.append(step, is_last=bool(tick.is_last[game]), policy_version=tick.policy_version, prev=prev)
-
-
-def prepare_learner(config: TrainConfig) -> None:
-    """What a process that trains sets for itself before its first update."""
-    keep_freed_memory()
-    if config.threads:
-        torch.set_num_threads(config.threads)
 
 
 class ActorNews:

@@ -28,6 +28,7 @@ import numpy as np
 import psutil
 import ray
 
+from cluster.assemble import env_spec, make_agent
 from cluster.bench.replay import RUN, Job, answer, child, record
 from cluster.config import ClusterConfig, Config
 from cluster.messages import ActorMessage
@@ -40,7 +41,6 @@ from cluster.on_ray.parcels import Reader
 from cluster.on_ray.placement import ray_of
 from cluster.on_ray.roles import MESSAGE_SECONDS
 from cluster.presets import preset
-from cluster.run.directory import env_spec, make_agent
 from replay import EnvSpec, ReplayConfig, connect
 
 PER_PROCESS = 8  # simulated actors in one process: what a process costs is not what is asked

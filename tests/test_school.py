@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import torch
 
+from cluster.assemble import load, make_agent
 from cluster.presets import cpu
-from cluster.run.directory import load, make_agent
 from replay import UserError
 from tests.cluster.tiny import ROOT, finish, rows
 from tests.school.__main__ import SHIPPED, teach, understood

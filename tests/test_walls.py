@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from functools import cache
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,7 @@ FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("
 CONFIGS = sorted(path for path in FILES if path.name == "config.py")
 
 ONLY_IN = {  # library -> the files or packages that may import it
-    "ray": "cluster/",
+    "ray": "cluster/on_ray/",
     "reverb": "replay/reverb_",
     "tensorflow": "replay/reverb_",
     "tree": "replay/reverb_",
@@ -37,6 +38,16 @@ MAY_IMPORT_OF_OURS = {
     "learner": {"learner", "dreamer", "replay"},
     "cluster": set(PACKAGES),
 }
+FLOORS = (  # of cluster/, from the bottom up: a room or a file imports from lower floors only
+    {"config", "console", "errors", "every", "messages", "trouble"},
+    {"look", "metrics", "presets", "short_games"},
+    {"run"},
+    {"assemble", "training"},
+    {"__init__", "bench", "inline", "on_ray"},
+    {"commands"},
+    {"cli"},
+    {"__main__"},
+)
 MAY_IMPORT_OF_OTHERS = {  # the two packages that others may want to take with them
     "dreamer": {"torch"},
     "replay": {"numpy", "torch", "reverb", "tensorflow", "tree"},
@@ -62,6 +73,28 @@ def imports(tree: ast.AST) -> set[str]:
             case ast.ImportFrom(level=0, module=str(module)):
                 names.add(module.partition(".")[0])
     return names
+
+
+def modules(tree: ast.AST) -> set[str]:
+    """Whole names of everything imported, inside functions too; of `from a import b` both a and a.b."""
+    names = set()
+    for node in ast.walk(tree):
+        match node:
+            case ast.Import():
+                names |= {alias.name for alias in node.names}
+            case ast.ImportFrom(level=0, module=str(module)):
+                names |= {f"{module}.{alias.name}" for alias in node.names}
+                names |= set() if (ROOT / module.replace(".", "/")).is_dir() else {module}
+    return names
+
+
+def module_of(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts)
+
+
+def room(module: str) -> str:
+    """`run` of cluster.run.directory, `cli` of cluster.cli."""
+    return module.split(".")[1]
 
 
 def relative_imports(tree: ast.AST) -> list[int]:
@@ -96,6 +129,25 @@ def test_packages_of_ours_import_each_other_in_one_direction(path: Path) -> None
     package = path.relative_to(ROOT).parts[0]
     assert imports(parse(path)) & set(PACKAGES) <= MAY_IMPORT_OF_OURS[package]
     assert not relative_imports(parse(path))
+
+
+def test_imports_inside_cluster_go_downwards() -> None:
+    floor = {name: number for number, names in enumerate(FLOORS) for name in names}
+    upwards = []
+    for path in (ROOT / "cluster").rglob("*.py"):
+        here = room(module_of(path))
+        upwards += [
+            f"{name_of(path)} (floor {floor[here]}) imports {module} (floor {floor[room(module)]})"
+            for module in modules(parse(path))
+            if module.startswith("cluster.") and room(module) != here and floor[room(module)] >= floor[here]
+        ]
+    assert not upwards, "\n".join(upwards)
+
+
+def test_nothing_is_imported_in_a_circle() -> None:
+    known = {module_of(path) for path in FILES}
+    graph = {module_of(path): modules(parse(path)) & known - {module_of(path)} for path in FILES}
+    assert len(list(TopologicalSorter(graph).static_order())) == len(FILES)  # raises CycleError, which names them
 
 
 @pytest.mark.parametrize("package", MAY_IMPORT_OF_OTHERS)

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import torch
 
-from cluster.commands.choice import has_bfloat16_units
+from learner.device import slow_bfloat16
 
 
 class Timing(NamedTuple):
@@ -101,13 +101,6 @@ class MatrixProduct:
 
     def __call__(self) -> None:
         torch.mm(self._a, self._b, out=self._out)
-
-
-def slow_bfloat16(device: torch.device) -> bool:
-    """Whether bfloat16 is computed without units for it: 1 GFLOP/s instead of 150 on a CPU that has AVX2 alone."""
-    if device.type == "cpu":
-        return not torch.backends.cpu.get_cpu_capability().startswith("AVX512")
-    return not has_bfloat16_units(device)
 
 
 def matrix_gflops(device: torch.device, dtype: torch.dtype) -> float:

@@ -10,14 +10,15 @@ from typing import NamedTuple
 
 import torch
 
+from cluster.assemble import env_spec, make_agent
 from cluster.bench.parts import random_play
 from cluster.config import Config
 from cluster.metrics import Meter
 from cluster.metrics.http import pages_of, serve
 from cluster.metrics.spec import LEARNER
-from cluster.run.directory import env_spec, make_agent
-from cluster.training import Tally, prepare_learner
+from cluster.training import Tally
 from learner.clock import Clock
+from learner.device import prepare_learner
 from learner.loop import learn
 from learner.step import make_optimizers
 

@@ -21,11 +21,12 @@ from torch.utils.flop_counter import FlopCounterMode
 from actors.env import make_games, open_game, resolve
 from actors.parallel import make_parallel_games
 from actors.rollout import play
+from cluster.assemble import env_spec, make_agent, with_state
 from cluster.bench.ceilings import MatrixProduct, alternate, synchronize
 from cluster.config import Config, train_every
-from cluster.run.directory import env_spec, make_agent, with_state
-from cluster.training import append, prepare_learner
+from cluster.training import append
 from dreamer.types import Batch
+from learner.device import prepare_learner
 from learner.feed import to_batch
 from learner.loop import make_update
 from learner.step import make_optimizers

@@ -12,6 +12,7 @@ from rich.progress import Progress
 
 from actors.config import EnvConfig
 from actors.env import resolve
+from cluster import assemble
 from cluster.commands.options import EvaluateOptions, ExportOptions, RecordOptions, parse
 from cluster.console.json_text import print_json
 from cluster.look import video
@@ -30,7 +31,7 @@ WINDOWS_PER_EPISODE = 20  # of --world-model
 def evaluate(arguments: list[str]) -> int:
     """Prints the scores of a trained agent beside those of random play."""
     options = parse(EvaluateOptions, arguments, command="evaluate")
-    loaded = run_dir.load(options.run, path=options.checkpoint, device=options.device)
+    loaded = assemble.load(options.run, path=options.checkpoint, device=options.device)
     env = replace(resolve(loaded.config.env), time_limit=EVALUATION_STEPS, perturb=options.perturb)
     if options.sticky is not None:
         env = replace(env, sticky=options.sticky)
@@ -67,7 +68,7 @@ def evaluate(arguments: list[str]) -> int:
     return 0
 
 
-def judge_world_model(loaded: run_dir.Loaded, env: EnvConfig, options: EvaluateOptions) -> int:
+def judge_world_model(loaded: assemble.Loaded, env: EnvConfig, options: EvaluateOptions) -> int:
     """Prints what the world model sees and foresees in fresh games."""
     windows = WINDOWS_PER_EPISODE * options.episodes
     found = world_report(loaded.agent, env, windows=windows, seed=options.seed)
@@ -86,7 +87,7 @@ def judge_world_model(loaded: run_dir.Loaded, env: EnvConfig, options: EvaluateO
 def export(arguments: list[str]) -> int:
     """Writes a run directory to give away: configuration, half-precision weights, curves; no replay, no optimisers."""
     options = parse(ExportOptions, arguments, command="export")
-    loaded = run_dir.load(options.run, path=options.checkpoint)
+    loaded = assemble.load(options.run, path=options.checkpoint)
     copy = run_dir.create(options.out, loaded.config)
     try:
         path = checkpoint.export(loaded.checkpoint, copy.checkpoints)
@@ -104,7 +105,7 @@ def record(arguments: list[str]) -> int:
     """Writes a video."""
     options = parse(RecordOptions, arguments, command="record")
     video.check_video_path(options.out)
-    loaded = run_dir.load(options.run, path=options.checkpoint)
+    loaded = assemble.load(options.run, path=options.checkpoint)
     env = resolve(loaded.config.env)
     match options.kind:
         case "play":

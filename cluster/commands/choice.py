@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import NamedTuple
 
-import torch
-
 from cluster.config import ClusterConfig, Config, flat
 
 # Read by one runtime alone: what the other one does with it is nothing, and that is to be said.
@@ -69,14 +67,6 @@ def choose_precision(config: Config, *, units: bool, asked: bool) -> tuple[Confi
         return config, "bfloat16 as asked for, though this GPU has no units for it: expect float32 to be faster"
     said = "float32: this GPU has no units for bfloat16 (older than Ampere); --train.precision bfloat16 insists"
     return replace(config, train=replace(config.train, precision="float32")), said
-
-
-def has_bfloat16_units(device: torch.device) -> bool:
-    """Whether a GPU multiplies bfloat16 itself; of a CPU, which cluster.bench.ceilings knows better, always."""
-    if device.type != "cuda":
-        return True
-    with torch.cuda.device(device):
-        return torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 def ignored(config: Config, runtime: str) -> list[str]:

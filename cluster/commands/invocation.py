@@ -10,6 +10,7 @@ from rich.console import Console
 
 from actors.config import check_same_game
 from actors.env import resolve
+from cluster import assemble
 from cluster.commands.options import TrainOptions
 from cluster.config import Config
 from cluster.console.signals import Stop
@@ -81,7 +82,7 @@ def go_on(folder: Path, asked: Asked, lock: RunLock) -> tuple[Run, checkpoint.Ch
         sweep(part)
     found = checkpoint.load_newest(run.checkpoints, set_aside=True)
     if found:
-        checkpoint.restore(found, run_dir.make_agent(asked.config, asked.spec))
+        checkpoint.restore(found, assemble.make_agent(asked.config, asked.spec))
     return run, found, run_dir.open_run(folder)[1]
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from actors.env import resolve
-from cluster.bench.ceilings import slow_bfloat16
+from cluster import assemble
 from cluster.commands import choice
 from cluster.commands.invocation import Asked, train_as_asked
 from cluster.commands.options import PresetOptions, TrainOptions, at_home, parse, value_of
@@ -27,6 +27,7 @@ from cluster.run.lock import RunLock
 from cluster.run.log_file import recording
 from cluster.run.records import RunLog
 from cluster.training import Job
+from learner.device import choose_device, has_bfloat16_units, slow_bfloat16
 from replay.bounds import kinds
 from replay.config import UserError
 from replay.free_memory import available_memory
@@ -58,10 +59,10 @@ def understand(arguments: list[str]) -> Asked:
     check(config)
     if not options.resume:
         run_dir.check_free(options.run_dir)
-    device = run_dir.choose_device(config.train.device)
+    device = choose_device(config.train.device)
     asked = value_of("--train.precision", arguments) is not None
-    config, precision = choice.choose_precision(config, units=choice.has_bfloat16_units(device), asked=asked)
-    spec = run_dir.env_spec(config)
+    config, precision = choice.choose_precision(config, units=has_bfloat16_units(device), asked=asked)
+    spec = assemble.env_spec(config)
     before = run_state.read(options.run_dir) if options.resume and options.run_dir else None
     gpu_memory = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else None
     chosen = choice.choose_runtime(
@@ -74,7 +75,7 @@ def understand(arguments: list[str]) -> Asked:
     memory = check_memory(
         config.replay, spec, gpu_memory if chosen.name == "inline" else None
     )  # where the replay lives
-    run_dir.check_network(config, spec, available_memory() if gpu_memory is None else gpu_memory)
+    assemble.check_network(config, spec, available_memory() if gpu_memory is None else gpu_memory)
     trainer = runtime(chosen.name, config)
     if chosen.name != "inline":
         free_port(config.replay.port)
@@ -204,7 +205,7 @@ def params(arguments: list[str]) -> int:
 
 def parameter_counts(config: Config) -> dict[str, int]:
     """Of every part; the target critic, a copy, is not counted."""
-    agent = run_dir.make_agent(config, run_dir.env_spec(config))
+    agent = assemble.make_agent(config, assemble.env_spec(config))
     world, behavior = agent.world, agent.behavior
     parts = {
         "encoder": world.encoder,

@@ -12,6 +12,7 @@ from typing import Any
 
 import ray
 
+from cluster.assemble import env_spec
 from cluster.console.signals import Stop
 from cluster.errors import HeadLost, RunFailed, as_run_failed, in_one_line
 from cluster.every import Every
@@ -33,7 +34,6 @@ from cluster.on_ray.worker import (
     user_error,
     watch,
 )
-from cluster.run.directory import env_spec
 from cluster.run.records import RunLog
 from cluster.short_games import ShortGames
 from cluster.training import Job, reached

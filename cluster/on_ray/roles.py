@@ -13,6 +13,7 @@ import torch
 from actors.env import make_games, resolve
 from actors.exploration import epsilons
 from actors.rollout import play
+from cluster.assemble import make_agent
 from cluster.config import to_json
 from cluster.every import Every, SaveTimes
 from cluster.look.gallery import Gallery
@@ -22,10 +23,11 @@ from cluster.on_ray.board import NOTHING, NoteHandler, Orders
 from cluster.on_ray.board_link import BoardLink
 from cluster.on_ray.instruments import AGAIN_SECONDS, open_instruments
 from cluster.on_ray.placement import Place
-from cluster.run.directory import choose_device, is_ours, make_agent
-from cluster.training import ActorNews, Limits, Tally, append, prepare_learner, reached
+from cluster.run.directory import is_ours
+from cluster.training import ActorNews, Limits, Tally, append, reached
 from learner import checkpoint
 from learner.clock import Clock
+from learner.device import choose_device, prepare_learner
 from learner.loop import learn
 from learner.step import make_optimizers
 from replay import ReplayStats, ReplayTimeout, ReplayUnavailable, Sample, connect, serve

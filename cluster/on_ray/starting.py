@@ -7,11 +7,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from cluster.cli import SPIN
 from cluster.on_ray import placement
 from cluster.on_ray.placement import Place
 from cluster.on_ray.roles import REPLAY, ActorRole, LearnerRole, ReplayRole
-from cluster.run.directory import choose_device
+from learner.config import SPIN
+from learner.device import choose_device
 
 SECONDS = 120.0  # that a process on the head may take to start, and ...
 SLOW_DISK = 4 * 2**20  # ... for so many bytes of saved replay one second more: it is read, and others wait for it

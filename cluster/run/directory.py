@@ -24,17 +24,11 @@ from itertools import count
 from pathlib import Path
 from typing import NamedTuple
 
-import torch
-
-from actors.env import check_game
-from cluster.config import Config, changes, check_agent, from_json, to_json
+from cluster.config import Config, changes, from_json, to_json
 from cluster.console.json_text import json_text
-from dreamer.agent import Agent
 from learner import checkpoint
-from learner.checkpoint import Checkpoint
 from replay.atomic import make_folder, sweep, sync_directory, write_text
 from replay.config import UserError
-from replay.experience import EnvSpec
 
 log = logging.getLogger("run")
 RUNS = Path("runs")  # where run directories are that were given no name
@@ -181,65 +175,3 @@ def change_config(run: Run, old: Config, new: Config) -> None:
         write_config(run, new)
     except OSError as error:
         raise UserError(f"cannot write to {run.path} ({error.strerror}): mend its permissions or free space") from error
-
-
-def make_agent(config: Config, spec: EnvSpec) -> Agent:
-    """A new agent for games that look like `spec`."""
-    size, _, channels = spec.obs_shape
-    return Agent(config.model, config.behavior, size=size, channels=channels, num_actions=spec.num_actions)
-
-
-def check_network(config: Config, spec: EnvSpec, available: int) -> None:
-    """Raises a UserError for a network that cannot be trained in so many bytes. Takes no memory itself."""
-    with torch.device("meta"):
-        numbers = sum(parameter.numel() for parameter in make_agent(config, spec).parameters())
-    need = 4 * 4 * numbers  # float32: weights, gradients, Adam's two moments
-    if need > available:
-        raise UserError(
-            f"a network of {numbers / 1e6:,.0f}M parameters takes {need / 2**30:,.1f} GiB to train, "
-            f"{available / 2**30:,.1f} GiB are free: lower the sizes of model and behavior"
-        )
-
-
-def env_spec(config: Config) -> EnvSpec:
-    """Tries the game once to see what it looks like; raises UserError where it cannot be played."""
-    return with_state(check_game(config.env), config)
-
-
-def with_state(spec: EnvSpec, config: Config) -> EnvSpec:
-    """`spec` as a replay must know it: with the size of the player's state if that is stored."""
-    return spec._replace(state=(config.model.deter, config.model.stoch)) if config.replay.stored_state else spec
-
-
-class Loaded(NamedTuple):
-    """A trained agent, and where it is from."""
-
-    agent: Agent
-    config: Config
-    checkpoint: Checkpoint
-
-
-def load(run: str | Path, *, path: Path | None = None, device: str = "cpu") -> Loaded:
-    """The agent of a run directory: its newest readable checkpoint, or the file `path`. Raises UserError."""
-    opened, config = open_run(Path(run).expanduser())
-    check_agent(config)
-    found = checkpoint.load(path) if path else checkpoint.load_newest(opened.checkpoints)
-    if found is None:
-        raise UserError(f"{run} has no checkpoint yet: train it first")
-    agent = make_agent(config, env_spec(config))
-    checkpoint.restore(found, agent)
-    return Loaded(agent.to(choose_device(device)).eval(), config, found)
-
-
-def load_agent(run: str | Path, *, device: str = "cpu") -> Agent:
-    """The trained agent of a run directory, ready for `policy_step`. Needs neither Ray nor Reverb. Raises UserError."""
-    return load(run, device=device).agent
-
-
-def choose_device(name: str) -> torch.device:
-    """cpu, cuda or auto. A GPU that was asked for and is not there is an error, never a silent fall back."""
-    if name == "cuda" and not torch.cuda.is_available():
-        raise UserError("no CUDA device is there for train.device cuda: use --device cpu, or mend the driver")
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(name)

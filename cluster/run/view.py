@@ -13,7 +13,8 @@ from cluster.metrics import Meter
 from cluster.metrics.http import pages_of, serve
 from cluster.metrics.spec import ACTOR, DRIVER, LEARNER, REPLAY
 from cluster.metrics.targets import Targets
-from cluster.run.directory import Run, choose_device
+from cluster.run.directory import Run
+from learner.device import choose_device
 
 
 class RunView:

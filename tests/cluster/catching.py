@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from cluster import assemble
 from cluster.look.evaluate import Evaluation, evaluate
-from cluster.run import directory as run_dir
 from tests.cluster.tiny import finish, rows, start
 
 SHARE = 0.9  # of the best possible mean score with which a game counts as learned
@@ -81,7 +81,7 @@ def train_until_learned(game: Game, run: Path, seed: int, *more: str, seconds: f
         end(process)
     assert code in (0, 128 + signal.SIGTERM), err  # 0: the limit of `more` came first
     took = time.monotonic() - began
-    found = run_dir.load(run).checkpoint
+    found = assemble.load(run).checkpoint
     return Learned(float(np.mean(play(game, run).scores)), found.update, found.policy_step, took)
 
 
@@ -100,5 +100,5 @@ def recent_score(run: Path, games: int) -> float:
 
 def play(game: Game, run: Path) -> Evaluation:
     """Games of the trained agent, its best actions instead of draws."""
-    loaded = run_dir.load(run)
+    loaded = assemble.load(run)
     return evaluate(loaded.agent, loaded.config.env, episodes=game.evaluated, seed=SEED, sample=False)

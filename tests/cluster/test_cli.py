@@ -13,13 +13,12 @@ from typing import get_args
 import pytest
 import torch
 
-from cluster import config, presets
+from cluster import assemble, config, presets
 from cluster.cli import main
 from cluster.commands import agent as agent_commands
 from cluster.commands import train as commands
 from cluster.commands.options import Preset, value_of
 from cluster.look.evaluate import Evaluation
-from cluster.run import directory as run_dir
 from tests.cluster.tiny import ROOT, train_options
 
 INLINE = ("--runtime", "inline")
@@ -213,7 +212,7 @@ def test_an_exported_agent_plays_alike_and_is_not_trained_on(
     assert main(["export", str(run), "--out", str(out)]) == 0
     (exported,), (whole,) = (list((path / "checkpoints").glob("*.pt")) for path in (out, run))
     assert exported.stat().st_size < whole.stat().st_size / 3
-    ours, theirs = (run_dir.load(path).agent.state_dict() for path in (out, run))
+    ours, theirs = (assemble.load(path).agent.state_dict() for path in (out, run))
     for name, weight in theirs.items():
         torch.testing.assert_close(ours[name], weight, rtol=1e-3, atol=1e-6)
     assert main(["evaluate", str(out), "--episodes", "1", "--json"]) == 0

@@ -11,9 +11,10 @@ import torch
 from actors.rollout import EpisodeReport, Tick
 from cluster import training
 from cluster.metrics import Meter
-from cluster.training import ActorNews, Gaps, Limits, Tally, append, prepare_learner, reached
+from cluster.training import ActorNews, Gaps, Limits, Tally, append, reached
 from learner.clock import Clock
 from learner.config import Diverged, TrainConfig
+from learner.device import prepare_learner
 from learner.loop import LearnerReport
 from replay import ReplayConfig, in_memory
 from replay.experience import EnvSpec, PrevState, Step

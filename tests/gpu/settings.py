@@ -9,14 +9,13 @@ from typing import NamedTuple
 
 import torch
 
+from cluster.assemble import env_spec, make_agent
 from cluster.bench.parts import random_play
-from cluster.commands.choice import has_bfloat16_units
 from cluster.config import Config
 from cluster.presets import preset
-from cluster.run.directory import env_spec, make_agent
-from cluster.training import prepare_learner
 from dreamer.agent import Agent
 from dreamer.types import Batch
+from learner.device import has_bfloat16_units, prepare_learner
 from learner.feed import to_batch
 from learner.step import Optimizers, make_optimizers
 from tests.dreamer.tiny import BEHAVIOR, MODEL

@@ -23,21 +23,21 @@ from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any, Literal
 
-from cluster.cli import SPIN
+from learner.config import SPIN
 
 os.environ.setdefault("GOMP_SPINCOUNT", SPIN)  # read when torch is imported, as for training
 
 import torch
 import tyro
 
+from cluster.assemble import Loaded, load, make_agent
 from cluster.commands.options import Preset, parse, value_of
 from cluster.config import Config, changes, check, flat
 from cluster.every import Every
 from cluster.presets import preset
-from cluster.run.directory import Loaded, choose_device, load, make_agent
 from cluster.run.files import Lines
-from cluster.training import prepare_learner
 from dreamer.types import Batch, Metrics
+from learner.device import choose_device, prepare_learner
 from replay.config import UserError
 from tests.school.lessons import Lesson, policy_lesson, world_lesson
 from tests.school.recorded import batches, filled, held_out, recorded, spec_of

@@ -14,9 +14,9 @@ import torch
 
 from actors.env import make_games
 from actors.rollout import Tick, play
+from cluster.assemble import Loaded, env_spec
 from cluster.look.evaluate import device_of, seeded
 from cluster.look.world_report import play_windows
-from cluster.run.directory import Loaded, env_spec
 from cluster.training import append
 from dreamer.types import Batch
 from learner.checkpoint import write_atomically

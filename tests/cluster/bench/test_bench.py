@@ -14,6 +14,7 @@ import torch
 from actors.env import AtariGame, PictureGame, open_game
 from actors.interface import AnyGames
 from actors.parallel import make_parallel_games
+from cluster.assemble import make_agent
 from cluster.bench import ceilings
 from cluster.bench.ceilings import MatrixProduct, Timing
 from cluster.bench.parts import bench_actor, bench_env, bench_learner, count_flop, random_play
@@ -22,9 +23,9 @@ from cluster.cli import main
 from cluster.commands.bench import keep, learners, shortfalls
 from cluster.config import Config
 from cluster.presets import cpu
-from cluster.run.directory import make_agent
 from cluster.training import append
 from dreamer.agent import Agent
+from learner import device
 from learner.feed import to_batch
 from learner.step import make_optimizers, train_step
 from replay import EnvSpec, UserError
@@ -203,7 +204,7 @@ def test_the_command_prints_the_contracts_json(
     result = json.loads(out)
     assert {"cpu", "cores", "gpu", "fp32_gflops", "bf16_gflops", "copy_gbps"} <= set(result["machine"])
     assert result["machine"]["fp32_gflops"] > 1
-    with_bfloat16 = not ceilings.slow_bfloat16(CPU)
+    with_bfloat16 = not device.slow_bfloat16(CPU)
     assert [each["precision"] for each in result["learner"]] == ["float32", "bfloat16"][: 1 + with_bfloat16]
     assert ("lacks AVX-512" in err) != with_bfloat16
     assert {"preset", "device", "precision", "mode", "batch", "length", "seconds_per_update"} <= set(

@@ -12,7 +12,7 @@ from typing import Any, Literal, get_origin
 import pytest
 
 from actors.config import MAY_CHANGE, EnvConfig, check_same_game
-from cluster import presets
+from cluster import load_agent, presets
 from cluster.cli import main
 from cluster.commands import options as all_options
 from cluster.commands.options import parse
@@ -451,6 +451,6 @@ def test_home_is_spelled_out_by_the_commands(
         assert f"{tmp_path / 'empty'} holds no run" in line
     assert f"{tmp_path / 'empty'} holds no run" in refused(capsys, "status", "~/empty")
     with pytest.raises(UserError, match=str(tmp_path / "empty")):
-        run_dir.load_agent("~/empty")
+        load_agent("~/empty")
     assert "nobody's home" in refused(capsys, "status", "~no_such_user/run")
     assert [path.name for path in tmp_path.iterdir()] == ["empty"]

@@ -7,9 +7,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from cluster.commands.choice import choose_precision, choose_preset, choose_runtime, has_bfloat16_units, ignored
+from cluster.commands.choice import choose_precision, choose_preset, choose_runtime, ignored
 from cluster.config import ClusterConfig, Config
 from cluster.presets import cpu, fast
+from learner.device import has_bfloat16_units
 
 LOCAL = ClusterConfig()
 JOINED = ClusterConfig(address="10.0.0.1:6379", actors=0)

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from cluster import load_agent
+from cluster import assemble, load_agent
 from cluster.look.evaluate import evaluate
-from cluster.run import directory as run_dir
 from tests.cluster.tiny import ROOT
 
 AGENTS = ROOT / "deploy" / "agents"
@@ -17,7 +16,7 @@ LEAST = {"breakout-cpu": 5.0}  # mean score of the games below; README.md says w
 
 @pytest.mark.parametrize("name", LEAST)
 def test_a_shipped_agent_plays(name: str) -> None:
-    loaded = run_dir.load(AGENTS / name)
+    loaded = assemble.load(AGENTS / name)
     played = evaluate(loaded.agent, loaded.config.env, episodes=6, seed=3)
     assert sum(played.scores) / 6 >= LEAST[name]
 

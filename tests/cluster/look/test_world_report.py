@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from actors.rollout import Tick
+from cluster.assemble import env_spec, make_agent
 from cluster.look.world_report import (
     AHEAD,
     CONTEXT,
@@ -24,7 +25,6 @@ from cluster.look.world_report import (
     speed_table,
 )
 from cluster.presets import cpu, paper
-from cluster.run.directory import env_spec, make_agent
 from dreamer.types import Batch, State
 from replay.config import UserError
 from replay.experience import Step

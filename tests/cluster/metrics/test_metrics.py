@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from cluster.assemble import env_spec, make_agent
 from cluster.look.gallery import film, look_at
 from cluster.messages import LearnerMessage, Target
 from cluster.metrics import CATALOGUE, SPECS, Growth, Meter
@@ -25,7 +26,6 @@ from cluster.metrics.recorders import LearnerFeed, ReplayFeed
 from cluster.metrics.spec import COUNTER, EVERY, GAUGE, HISTOGRAM, LEARNER, REPLAY, ROLES
 from cluster.metrics.targets import Targets, answers_now
 from cluster.presets import cpu
-from cluster.run.directory import env_spec, make_agent
 from dreamer.insight import RATIOS
 from learner.clock import Clock
 from replay import ReplayStats, UserError

@@ -1,0 +1,66 @@
+"""From a configuration to games, their spec and an agent; from a run directory to its trained agent."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from actors.env import check_game
+from cluster.config import Config, check_agent
+from cluster.run.directory import open_run
+from dreamer.agent import Agent
+from learner import checkpoint
+from learner.checkpoint import Checkpoint
+from learner.device import choose_device
+from replay.config import UserError
+from replay.experience import EnvSpec
+
+
+def make_agent(config: Config, spec: EnvSpec) -> Agent:
+    """A new agent for games that look like `spec`."""
+    size, _, channels = spec.obs_shape
+    return Agent(config.model, config.behavior, size=size, channels=channels, num_actions=spec.num_actions)
+
+
+def check_network(config: Config, spec: EnvSpec, available: int) -> None:
+    """Raises a UserError for a network that cannot be trained in so many bytes. Takes no memory itself."""
+    with torch.device("meta"):
+        numbers = sum(parameter.numel() for parameter in make_agent(config, spec).parameters())
+    need = 4 * 4 * numbers  # float32: weights, gradients, Adam's two moments
+    if need > available:
+        raise UserError(
+            f"a network of {numbers / 1e6:,.0f}M parameters takes {need / 2**30:,.1f} GiB to train, "
+            f"{available / 2**30:,.1f} GiB are free: lower the sizes of model and behavior"
+        )
+
+
+def env_spec(config: Config) -> EnvSpec:
+    """Tries the game once to see what it looks like; raises UserError where it cannot be played."""
+    return with_state(check_game(config.env), config)
+
+
+def with_state(spec: EnvSpec, config: Config) -> EnvSpec:
+    """`spec` as a replay must know it: with the size of the player's state if that is stored."""
+    return spec._replace(state=(config.model.deter, config.model.stoch)) if config.replay.stored_state else spec
+
+
+class Loaded(NamedTuple):
+    """A trained agent, and where it is from."""
+
+    agent: Agent
+    config: Config
+    checkpoint: Checkpoint
+
+
+def load(run: str | Path, *, path: Path | None = None, device: str = "cpu") -> Loaded:
+    """The agent of a run directory: its newest readable checkpoint, or the file `path`. Raises UserError."""
+    opened, config = open_run(Path(run).expanduser())
+    check_agent(config)
+    found = checkpoint.load(path) if path else checkpoint.load_newest(opened.checkpoints)
+    if found is None:
+        raise UserError(f"{run} has no checkpoint yet: train it first")
+    agent = make_agent(config, env_spec(config))
+    checkpoint.restore(found, agent)
+    return Loaded(agent.to(choose_device(device)).eval(), config, found)
