@@ -21,7 +21,8 @@ from cluster.console.signals import Stop
 from cluster.messages import ActorMessage, LearnerMessage
 from cluster.presets import cpu
 from cluster.run import directory as run_dir
-from cluster.run.records import RunLog, who_waits
+from cluster.run.progress import who_waits
+from cluster.run.records import RunLog
 from cluster.training import ActorNews
 from replay import ReplayStats
 from tests.cluster.tiny import rows
