@@ -15,7 +15,8 @@ import numpy as np
 
 from actors.calling import more_advice
 from actors.config import EnvConfig, GameBroke
-from actors.env import AtariGame, PictureGame, check_game, is_emulator_below, open_game, resolve
+from actors.env import check_game
+from actors.game import AtariGame, PictureGame, is_emulator_below, open_game, resolve
 from actors.opening import official_findings
 from cluster.commands.doctor_trial import Played, alike, play
 from cluster.commands.options import DoctorEnvOptions, parse

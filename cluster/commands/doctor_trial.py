@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from actors.config import EnvConfig, GameBroke
-from actors.env import AtariGame, PictureGame, open_game
+from actors.game import AtariGame, PictureGame, open_game
 from actors.screen import level_table, shrink
 
 STRETCH = 100  # policy steps after which a game is reset in its middle

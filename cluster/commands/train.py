@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from actors.env import resolve
+from actors.game import resolve
 from cluster import assemble
 from cluster.commands import choice
 from cluster.commands.invocation import Asked, train_as_asked

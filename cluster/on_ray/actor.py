@@ -9,8 +9,9 @@ import numpy as np
 import ray
 import torch
 
-from actors.env import make_games, resolve
+from actors.env import make_games
 from actors.exploration import epsilons
+from actors.game import resolve
 from actors.rollout import play
 from cluster.assemble import make_agent
 from cluster.every import Every

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from actors.env import resolve
+from actors.game import resolve
 from actors.rollout import EpisodeReport
 from cluster.config import Config
 from cluster.errors import RunDirLost

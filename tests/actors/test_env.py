@@ -8,7 +8,8 @@ import pytest
 from gymnasium.wrappers import AtariPreprocessing
 
 from actors.config import EnvConfig
-from actors.env import action_names, check_game, make_games, resolve
+from actors.env import action_names, check_game, make_games
+from actors.game import resolve
 from actors.screen import contrast_table, shrink
 from replay.config import UserError
 from replay.experience import EnvSpec
