@@ -13,8 +13,8 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from actors.episodes import EpisodeReport
 from actors.game import resolve
-from actors.rollout import EpisodeReport
 from cluster.config import Config
 from cluster.errors import RunDirLost
 from cluster.look.hazard import watched

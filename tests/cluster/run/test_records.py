@@ -14,7 +14,7 @@ from PIL import Image
 from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from actors.rollout import EpisodeReport
+from actors.episodes import EpisodeReport
 from cluster.commands.invocation import say_end
 from cluster.config import Config
 from cluster.console.signals import Stop
