@@ -31,16 +31,13 @@ class Episodes:
         self._began = np.full(num, time.monotonic())
         self._lives = Lives(num)
 
-    def take(self, arrived: Arrived) -> None:
-        """One record of every game."""
+    def take(self, arrived: Arrived, *, policy_version: int) -> list[EpisodeReport]:
+        """One record of every game, to which that policy led -> what became of those that ended with it."""
         step = arrived.step
         self._score = np.where(step.is_first, 0.0, self._score + step.reward)
         self._length = np.where(step.is_first, 0, self._length + 1)
         self._began = np.where(step.is_first, time.monotonic(), self._began)
         self._lives.take(reward=step.reward, is_first=step.is_first, life_lost=arrived.life_lost)
-
-    def ended(self, arrived: Arrived, *, policy_version: int) -> list[EpisodeReport]:
-        """Of the games whose last record has just been taken. policy_version: of the policy that led to it."""
         return [
             EpisodeReport(
                 int(e),

@@ -73,8 +73,7 @@ def play(
         actions = fetch(drawn)
         if not on_gpu:
             games.send(actions())
-        running.take(arrived)
-        episodes = running.ended(arrived, policy_version=led_here)
+        episodes = running.take(arrived, policy_version=led_here)
         yield Tick(step, is_last, int((~step.is_first).sum()), led_here, episodes, met)
         if on_gpu:
             games.send(actions())
