@@ -34,12 +34,11 @@ from cluster.config import ClusterConfig, Config
 from cluster.messages import ActorMessage
 from cluster.metrics import Meter
 from cluster.on_ray.board import Board, Orders
-from cluster.on_ray.board_link import BoardLink
+from cluster.on_ray.board_link import MESSAGE_SECONDS, BoardLink
 from cluster.on_ray.environment import set_for
 from cluster.on_ray.instruments import Instruments
 from cluster.on_ray.parcels import Reader
 from cluster.on_ray.placement import ray_of
-from cluster.on_ray.roles import MESSAGE_SECONDS
 from cluster.presets import preset
 from replay import EnvSpec, ReplayConfig, connect
 

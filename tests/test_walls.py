@@ -26,8 +26,8 @@ ONLY_IN = {  # library -> the files or packages that may import it
     "reverb": "replay/reverb_",
     "tensorflow": "replay/reverb_",
     "tree": "replay/reverb_",
-    "gymnasium": ("actors/env.py", "actors/opening.py"),
-    "ale_py": "actors/env.py",
+    "gymnasium": ("actors/game.py", "actors/opening.py"),
+    "ale_py": "actors/game.py",
     "cv2": "actors/screen.py",
     "prometheus_client": "cluster/metrics/",
 }

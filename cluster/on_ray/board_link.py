@@ -17,6 +17,7 @@ from cluster.on_ray.instruments import AGAIN_SECONDS, Instruments
 from dreamer.types import PolicySnapshot
 
 log = logging.getLogger("board")
+MESSAGE_SECONDS = 1.0  # between messages to the board
 CALL_SECONDS = 10.0  # that a call to the board may take; after that we go on without an answer
 ORPHAN_SECONDS = 120.0  # without an answer from the board, after which an actor ends: Ray gives a node up after some 60
 

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
-import signal
-import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
@@ -24,6 +21,7 @@ from cluster.presets import cpu
 from cluster.run import directory as run_dir
 from learner import checkpoint
 from replay import memory_file
+from tests.cluster.disks import mounted
 from tests.cluster.tiny import train_options
 
 INLINE = ("--runtime", "inline", "--cluster.metrics-port", "-1")
@@ -34,12 +32,7 @@ CATCH += ("--env.no-binary", "--env.no-life-loss", "--env.no-auto-fire")
 GREEDY = ("--replay.replay-ratio", "128")
 
 
-@pytest.fixture(autouse=True)
-def signals_as_before() -> Iterator[None]:
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
+pytestmark = pytest.mark.usefixtures("signals_as_before")
 
 
 def train(path: Path, *more: str) -> int:
@@ -117,12 +110,8 @@ def test_a_resumed_run_does_not_play_its_first_games_again(tmp_path: Path, monke
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 4 MB."""
-    if os.geteuid() != 0:
-        pytest.skip("a small file system can be mounted by root only")
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "none", str(tmp_path)], check=True)
-    yield tmp_path
-    subprocess.run(["umount", "--lazy", str(tmp_path)], check=True)
+    with mounted(tmp_path, "4m") as disk:
+        yield disk
 
 
 def files(folder: Path) -> list[str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from actors.rollout import EpisodeReport
+from actors.episodes import EpisodeReport
 from cluster.messages import ActorMessage, LearnerMessage
 from cluster.presets import cpu
 from cluster.short_games import ShortGames
