@@ -143,6 +143,7 @@ def run(*command: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.xdist_group("schema")  # made by one process
 @each_page
 def test_grafanas_types_accept_a_page(page: dict[str, Any], schema: dict[str, Any]) -> None:
     jsonschema.Draft7Validator(schema).validate(page)
@@ -166,6 +167,7 @@ def spoiled(page: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield copied
 
 
+@pytest.mark.xdist_group("schema")
 def test_grafanas_types_refuse_a_page_that_is_wrong(schema: dict[str, Any]) -> None:
     wrong = list(spoiled(DASHBOARDS[0]))
     assert len(wrong) == 5
