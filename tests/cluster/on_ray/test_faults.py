@@ -23,7 +23,7 @@ from tests.cluster.disks import fill, mounted
 from tests.cluster.processes import Driver, command
 from tests.cluster.tiny import rows, train_options, update_of, wait_for
 
-pytestmark = [pytest.mark.ray, pytest.mark.reverb]
+pytestmark = [pytest.mark.ray, pytest.mark.reverb, pytest.mark.slow]
 NewDriver = Callable[..., Driver]
 
 
