@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 COUNTER, GAUGE, HISTOGRAM = "counter", "gauge", "histogram"
 
 # Who feeds a metric. EVERY is each process, itself; the inline runtime's one process is all of them.
-DRIVER, ACTOR, REPLAY, LEARNER, BOARD, EVERY = "driver", "actor", "replay", "learner", "board", "every process"
-ROLES = (DRIVER, ACTOR, REPLAY, LEARNER, BOARD)
+DRIVER, ACTOR, REPLAY, LEARNER, EVERY = "driver", "actor", "replay", "learner", "every process"
+MAILBOX = "board"  # its first name, kept in names and labels of metrics: people's dashboards and alerts ask for them
+ROLES = (DRIVER, ACTOR, REPLAY, LEARNER, MAILBOX)
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,10 @@ from cluster.console.signals import Stop
 from cluster.errors import HeadLost, RunFailed, as_run_failed, in_one_line
 from cluster.every import Every
 from cluster.messages import ActorMessage, LearnerMessage, Message
+from cluster.metrics.spec import MAILBOX
 from cluster.on_ray import placement, starting
-from cluster.on_ray.board import Board, Orders
-from cluster.on_ray.board_link import CALL_SECONDS
+from cluster.on_ray.mailbox import Mailbox, Orders
+from cluster.on_ray.mailbox_client import CALL_SECONDS
 from cluster.on_ray.parcels import Parcel, Reader
 from cluster.on_ray.troupe import Troupe
 from cluster.on_ray.worker import (
@@ -57,9 +58,9 @@ class RayRun:
         # Fixed from here on: a restarted server must be found where the old one was.
         port = free_port(config.replay.port)
         self.config = config = replace(config, replay=replace(config.replay, port=port))
-        self.board = Board.options(resources=placement.ON_HEAD).remote(config.cluster)
+        self.mailbox = Mailbox.options(resources=placement.ON_HEAD).remote(config.cluster)
         self.mail = Reader()
-        self.place = placement.Place(config, job.run, env_spec(config), self.board, f"{config.cluster.host}:{port}")
+        self.place = placement.Place(config, job.run, env_spec(config), self.mailbox, f"{config.cluster.host}:{port}")
         self.replay = Worker(
             "replay", partial(starting.start_replay, self.place), purpose="a minute of service", speaks=False
         )
@@ -69,7 +70,7 @@ class RayRun:
         self.learner.reached = run_log.update
         self.troupe = Troupe(config.cluster, self._start_actor, run_log.say)
         self.short = ShortGames(config)
-        self.began = self.board_heard = self.waiting_since = time.monotonic()
+        self.began = self.mailbox_heard = self.waiting_since = time.monotonic()
         self.has_begun = False  # whoever must be there was there
         self.said_wait = Every(WAIT_SAY_SECONDS)
         self.expected: list[str] = []
@@ -112,31 +113,31 @@ class RayRun:
 
     def _expect(self) -> None:
         """Tells the records who should be running, when that changes."""
-        expected = ["board", self.replay.role, self.learner.role, *self.troupe.expected()]
+        expected = [MAILBOX, self.replay.role, self.learner.role, *self.troupe.expected()]
         if expected != self.expected:
             self.expected = expected
             self.log.expect(expected)
 
     def _exchange(self, orders: Orders) -> None:
-        """Gives orders and takes in what was reported; a board that is being restarted is tried again next time."""
+        """Gives orders and takes in what was reported; a mailbox that is being restarted is tried again next time."""
         now = time.monotonic()
         try:
             order = self.troupe.order(orders)
-            parcel: Parcel = ray.get(self.board.exchange.remote(order, self.mail.receipt), timeout=CALL_SECONDS)
+            parcel: Parcel = ray.get(self.mailbox.exchange.remote(order, self.mail.receipt), timeout=CALL_SECONDS)
         except ray.exceptions.ActorDiedError as error:  # a dead process is started again by Ray, a dead node is not
             if failed_to_start(error):
-                raise RunFailed(f"the board does not start: {last_line(error)}") from error
+                raise RunFailed(f"the mailbox does not start: {last_line(error)}") from error
             raise HeadLost("the node of Ray's head has died, and the run with it") from error
         except (ray.exceptions.RayError, TimeoutError) as error:
-            log.warning("the board does not answer (%s)", type(error).__name__)
-            if now - self.board_heard > self.config.cluster.stall_seconds:
-                self.log.say("the board has been silent for too long: starting it again")
-                ray.kill(self.board, no_restart=False)
-                self.board_heard = now
+            log.warning("the mailbox does not answer (%s)", type(error).__name__)
+            if now - self.mailbox_heard > self.config.cluster.stall_seconds:
+                self.log.say("the mailbox has been silent for too long: starting it again")
+                ray.kill(self.mailbox, no_restart=False)
+                self.mailbox_heard = now
             for worker in self._workers():  # nobody can be heard now
                 worker.heard = max(worker.heard, now)
             return
-        self.board_heard = now
+        self.mailbox_heard = now
         for message in self.mail.open(parcel):
             self._hear(message)
             self.log.handle(message)
@@ -176,7 +177,7 @@ class RayRun:
 
     def _say_death(self, worker: Worker, error: Exception | None) -> None:
         """Raises what starting again cannot mend."""
-        if error is None:  # an actor that has not heard from the board for long
+        if error is None:  # an actor that has not heard from the mailbox for long
             self._lose(worker, "it was cut off and has ended")
             return
         # What is wrong before training has begun is the request; later it is what a death has left behind.

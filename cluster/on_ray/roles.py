@@ -19,9 +19,10 @@ from cluster.every import Every, SaveTimes
 from cluster.look.gallery import Gallery
 from cluster.metrics import Growth
 from cluster.metrics.recorders import ActingFeed, ReplayFeed
-from cluster.on_ray.board import NOTHING, NoteHandler, Orders
-from cluster.on_ray.board_link import BoardLink
+from cluster.metrics.spec import MAILBOX
 from cluster.on_ray.instruments import AGAIN_SECONDS, open_instruments
+from cluster.on_ray.mailbox import NOTHING, NoteHandler, Orders
+from cluster.on_ray.mailbox_client import MailboxClient
 from cluster.on_ray.placement import Place
 from cluster.run.directory import is_ours
 from cluster.training import ActorNews, Limits, Tally, append, reached
@@ -34,7 +35,7 @@ from replay import ReplayStats, ReplayTimeout, ReplayUnavailable, Sample, connec
 
 log = logging.getLogger("roles")
 REPLAY = "replay"  # the name under which the replay's process is found, in the Ray namespace of the run
-MESSAGE_SECONDS = 1.0  # between messages to the board
+MESSAGE_SECONDS = 1.0  # between messages to the mailbox
 
 
 def replay_lives() -> bool:
@@ -51,11 +52,11 @@ class ReplayRole:
     """Holds the Reverb server; starts from its newest checkpoint."""
 
     def __init__(self, place: Place) -> None:
-        logging.getLogger().addHandler(NoteHandler(place.board, "replay"))
+        logging.getLogger().addHandler(NoteHandler(place.mailbox, "replay"))
         replay, run = place.config.replay, place.run
         host = place.config.cluster.host
         self._server = serve(replay, place.spec, directory=run.replay, run_id=run.id, host=host)
-        self._board = place.board
+        self._mailbox = place.mailbox
         self._instruments = open_instruments(place.config.cluster, "replay", "replay")
         self._feed = ReplayFeed(self._instruments.meter, replay, self._server.stats())
 
@@ -70,13 +71,13 @@ class ReplayRole:
 
     def run(self) -> None:
         """Never returns: whoever waits for it learns that the process has died. Says how the replay is."""
-        self._instruments.announce(self._board)
+        self._instruments.announce(self._mailbox)
         again = Every(AGAIN_SECONDS)
         while True:
             time.sleep(MESSAGE_SECONDS)
             self._feed.stats(self._server.stats())
             if again.due():
-                self._instruments.announce(self._board)
+                self._instruments.announce(self._mailbox)
 
 
 @ray.remote(num_cpus=0)
@@ -84,7 +85,7 @@ class ActorRole:
     """Plays E games and writes what happens."""
 
     def __init__(self, place: Place, index: int, incarnation: int, resumed: int) -> None:
-        logging.getLogger().addHandler(NoteHandler(place.board, f"actor-{index}"))
+        logging.getLogger().addHandler(NoteHandler(place.mailbox, f"actor-{index}"))
         torch.set_num_threads(place.config.actor.threads)
         self.place, self.index, self.incarnation = place, index, incarnation
         # Neither a restarted actor nor a resumed run plays the same games once more.
@@ -96,7 +97,7 @@ class ActorRole:
         instruments = open_instruments(place.config.cluster, "actor", f"actor-{index}")
         self.meter = instruments.meter
         self.feed = ActingFeed(self.meter, frame_skip=resolve(place.config.env).frame_skip)
-        self.link = BoardLink(place.board, instruments)
+        self.link = MailboxClient(place.mailbox, instruments)
         self.failures = Growth()
         self.news = ActorNews(index, incarnation)
         self.look = Every(MESSAGE_SECONDS)
@@ -163,7 +164,7 @@ class ActorRole:
             if self.link.post(self.news.message(self.writers)).players != players and self.epsilon is not None:
                 self.epsilon[:] = self.share_of_exploration()  # `play` reads it anew at every step
             self.feed.report(self.writers, waited=waited, version=self.version, newest=self.link.published)
-            self.meter.add("dreamer_actor_errors_total", self.failures.to(self.link.failures), "board")
+            self.meter.add("dreamer_actor_errors_total", self.failures.to(self.link.failures), MAILBOX)
         return self.link.orders
 
     def share_of_exploration(self) -> np.ndarray | None:
@@ -182,7 +183,7 @@ class LearnerRole:
 
     def __init__(self, place: Place, updates: int | None) -> None:
         config = place.config
-        logging.getLogger().addHandler(NoteHandler(place.board, "learner"))
+        logging.getLogger().addHandler(NoteHandler(place.mailbox, "learner"))
         prepare_learner(config.train)
         self.place, self.limits = place, Limits(updates=updates)
         torch.manual_seed(config.train.seed)
@@ -197,7 +198,7 @@ class LearnerRole:
         self.tally = Tally(found.update if found else 0, instruments.meter, self.clock)
         if found:
             self.tally.feed.saved(found.path)
-        self.link = BoardLink(place.board, instruments)
+        self.link = MailboxClient(place.mailbox, instruments)
         self.link.orders = Orders(policy_step=found.policy_step if found else 0)
         self.look = Every(MESSAGE_SECONDS)
         self.replay = connect(place.replay_address, config.replay, place.spec, run_id=place.run.id, lives=replay_lives)
