@@ -18,7 +18,7 @@ from cluster.config import to_json
 from cluster.every import Every, SaveTimes
 from cluster.look.gallery import Gallery
 from cluster.metrics import Growth
-from cluster.metrics.recorders import ActingFeed, ReplayFeed
+from cluster.metrics.recorders import ActingRecorder, ReplayRecorder
 from cluster.metrics.spec import MAILBOX
 from cluster.on_ray.instruments import AGAIN_SECONDS, open_instruments
 from cluster.on_ray.mailbox import NOTHING, NoteHandler, Orders
@@ -58,7 +58,7 @@ class ReplayRole:
         self._server = serve(replay, place.spec, directory=run.replay, run_id=run.id, host=host)
         self._mailbox = place.mailbox
         self._instruments = open_instruments(place.config.cluster, "replay", "replay")
-        self._feed = ReplayFeed(self._instruments.meter, replay, self._server.stats())
+        self._recorder = ReplayRecorder(self._instruments.meter, replay, self._server.stats())
 
     def where(self) -> str:
         """The address of its machine: answered as soon as it runs, and while it lives."""
@@ -67,7 +67,7 @@ class ReplayRole:
     def checkpoint(self) -> None:
         began = time.monotonic()
         self._server.checkpoint()
-        self._feed.saved(time.monotonic() - began)
+        self._recorder.saved(time.monotonic() - began)
 
     def run(self) -> None:
         """Never returns: whoever waits for it learns that the process has died. Says how the replay is."""
@@ -75,7 +75,7 @@ class ReplayRole:
         again = Every(AGAIN_SECONDS)
         while True:
             time.sleep(MESSAGE_SECONDS)
-            self._feed.stats(self._server.stats())
+            self._recorder.stats(self._server.stats())
             if again.due():
                 self._instruments.announce(self._mailbox)
 
@@ -96,7 +96,7 @@ class ActorRole:
         self.agent = make_agent(place.config, place.spec)
         instruments = open_instruments(place.config.cluster, "actor", f"actor-{index}")
         self.meter = instruments.meter
-        self.feed = ActingFeed(self.meter, frame_skip=resolve(place.config.env).frame_skip)
+        self.recorder = ActingRecorder(self.meter, frame_skip=resolve(place.config.env).frame_skip)
         self.link = MailboxClient(place.mailbox, instruments)
         self.failures = Growth()
         self.news = ActorNews(index, incarnation)
@@ -134,7 +134,7 @@ class ActorRole:
             self.news.add(tick)
             append(self.writers, tick)
             waited_now = self.wait_seconds()
-            self.feed.tick(tick, time.monotonic() - began - (waited_now - waited))
+            self.recorder.tick(tick, time.monotonic() - began - (waited_now - waited))
             began, waited = time.monotonic(), waited_now
             if self.ended():
                 break
@@ -163,7 +163,7 @@ class ActorRole:
             players = self.link.orders.players
             if self.link.post(self.news.message(self.writers)).players != players and self.epsilon is not None:
                 self.epsilon[:] = self.share_of_exploration()  # `play` reads it anew at every step
-            self.feed.report(self.writers, waited=waited, version=self.version, newest=self.link.published)
+            self.recorder.report(self.writers, waited=waited, version=self.version, newest=self.link.published)
             self.meter.add("dreamer_actor_errors_total", self.failures.to(self.link.failures), MAILBOX)
         return self.link.orders
 
@@ -197,7 +197,7 @@ class LearnerRole:
         self.clock = Clock(self.device)
         self.tally = Tally(found.update if found else 0, instruments.meter, self.clock)
         if found:
-            self.tally.feed.saved(found.path)
+            self.tally.recorder.saved(found.path)
         self.link = MailboxClient(place.mailbox, instruments)
         self.link.orders = Orders(policy_step=found.policy_step if found else 0)
         self.look = Every(MESSAGE_SECONDS)
