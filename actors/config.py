@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Annotated, Literal, TypeAlias
 
 from replay.bounds import Rule, first_fault
-from replay.config import UserError
+from replay.errors import UserError
 
 
 class GameBroke(RuntimeError):

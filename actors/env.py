@@ -21,7 +21,7 @@ from actors.foreign import Foreign
 from actors.interface import Arrived
 from actors.opening import find, import_games
 from actors.screen import as_screen, level_table, one_thread, shrink
-from replay.config import UserError
+from replay.errors import UserError
 from replay.experience import EnvSpec, Step
 
 # What the perturbation noop does. Of a wait before the serve Breakout keeps only its length modulo 4: training has seen

@@ -9,7 +9,8 @@ from actors.config import ActorConfig, EnvConfig
 from cluster.config import Config
 from dreamer.config import BehaviorConfig, ModelConfig
 from learner.config import TrainConfig
-from replay.config import ReplayConfig, UserError
+from replay.config import ReplayConfig
+from replay.errors import UserError
 
 
 def paper() -> Config:

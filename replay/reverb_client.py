@@ -23,9 +23,10 @@ import tensorflow as tf
 # Private, but the only way to end a call that waits for a server: without it the process could not end either.
 from tensorflow.python.eager.cancellation import CancellationManager
 
-from replay.config import ReplayConfig, UserError, check_config, min_windows
+from replay.config import ReplayConfig, check_config, min_windows
+from replay.errors import ReplayTimeout, ReplayUnavailable, UserError
 from replay.experience import NO_STATE, EnvSpec, PrevState, Step
-from replay.interface import ReplayStats, ReplayTimeout, ReplayUnavailable, Sample
+from replay.interface import ReplayStats, Sample
 from replay.reverb_stats import stats_of
 from replay.schema import (
     check_step,

@@ -23,7 +23,7 @@ from actors.screen import level_table, shrink
 from cluster.commands.options import DoctorEnvOptions, parse
 from cluster.commands.train import base_config
 from cluster.console.json_text import print_json
-from replay.config import UserError
+from replay.errors import UserError
 
 STRETCH = 100  # policy steps after which a game is reset in its middle
 ENOUGH = 3  # games that must have ended before anything is concluded from how long they were

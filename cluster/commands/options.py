@@ -16,7 +16,7 @@ from actors.config import EnvConfig, Perturbation, Share
 from cluster.config import SECTIONS, ClusterConfig, Config
 from learner.config import Seed
 from replay.bounds import Kind, kinds, misfits
-from replay.config import UserError
+from replay.errors import UserError
 
 T = TypeVar("T")
 Limit: TypeAlias = Annotated[int, "1 <= x <= 1e15"]

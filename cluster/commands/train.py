@@ -29,7 +29,7 @@ from cluster.run.records import RunLog
 from cluster.training import Job
 from learner.device import choose_device, has_bfloat16_units, slow_bfloat16
 from replay.bounds import kinds
-from replay.config import UserError
+from replay.errors import UserError
 from replay.free_memory import available_memory
 from replay.ports import free_port
 from replay.schema import check_memory, has_room

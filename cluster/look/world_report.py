@@ -24,7 +24,7 @@ from dreamer.equations import scalar_mean, squash
 from dreamer.insight import RATIOS, foresee_events, see_what_moves
 from dreamer.types import Batch
 from dreamer.world_model import scale_pixels
-from replay.config import UserError
+from replay.errors import UserError
 
 CONTEXT, AHEAD = 16, 15  # steps
 SETTLED = 4  # steps from the zero state after which the posterior is judged: before, nobody can know how the ball flies

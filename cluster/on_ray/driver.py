@@ -39,7 +39,7 @@ from cluster.run.records import RunLog
 from cluster.short_games import ShortGames
 from cluster.training import Job, reached
 from learner.config import Diverged
-from replay.config import UserError
+from replay.errors import UserError
 from replay.ports import free_port
 from replay.proxy import bypass
 

@@ -26,7 +26,7 @@ from cluster.config import ClusterConfig, Config
 from cluster.console.signals import withheld
 from cluster.errors import HeadLost, RunFailed, in_one_line
 from cluster.run.directory import Run
-from replay.config import UserError
+from replay.errors import UserError
 from replay.experience import EnvSpec
 
 log = logging.getLogger("placement")
