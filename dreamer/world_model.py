@@ -105,7 +105,7 @@ class WorldModel(nn.Module):
         image_nll = pixel_nll.sum((-3, -2, -1))
         reward_nll = scalar_nll(reward, out=reward_out)
         discount_nll = bernoulli_nll(discount, logit=discount_out)
-        # Swapped as in the seed, the balance that should train the prior pulls the posterior towards it.
+        # Swapped as in the blog, the balance that should train the prior pulls the posterior towards it.
         post, prior = (unroll.prior, unroll.post) if c.kl_swapped else (unroll.post, unroll.prior)
         kl = kl_balancing(
             post=post,

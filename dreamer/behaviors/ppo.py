@@ -1,4 +1,4 @@
-"""Proximal policy optimisation in imagination: several small steps on one dream. The seed's way to learn a policy."""
+"""Proximal policy optimisation in imagination: several small steps on one dream. The blog's way to learn a policy."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def improve_on(own: ActorAndCritic, batch: Transitions, scale: Tensor, step: Gra
 def minibatches(dreamt: Transitions, *, count: int, size: int) -> list[Transitions]:
     """Random minibatches [M=size, ...] of all the transitions of a dream [H, N, ...].
 
-    Drawn on the device and with replacement: the seed's 10 * 512 are more than its 3,200 transitions anyway.
+    Drawn on the device and with replacement: the blog's 10 * 512 are more than its 3,200 transitions anyway.
     """
     flat = Transitions(*(field.flatten(0, 1) for field in dreamt))
     drawn = torch.randint(len(flat.target), (count, size), device=flat.target.device)
