@@ -104,20 +104,18 @@ def _import_commands(asked: list[str]) -> dict[str, Command]:
     from learner.config import SPIN
 
     os.environ.setdefault("GOMP_SPINCOUNT", SPIN)  # read when torch is imported
-    from cluster.commands import agent as agent_commands
-    from cluster.commands import monitor, status
-    from cluster.commands import train as commands
+    from cluster.commands import agent, describe, monitor, status, train
     from cluster.commands.bench import bench
 
     return {
-        "train": commands.train,
+        "train": train.train,
         "status": status.status,
-        "evaluate": agent_commands.evaluate,
-        "record": agent_commands.record,
-        "export": agent_commands.export,
+        "evaluate": agent.evaluate,
+        "record": agent.record,
+        "export": agent.export,
         "bench": bench,
-        "config": commands.config,
-        "params": commands.params,
+        "config": describe.config,
+        "params": describe.params,
         "monitor": monitor.monitor,
         "doctor": doctor.doctor,
     }
