@@ -1,4 +1,4 @@
-"""The presets: functions that return a whole configuration. README.md says what each is for."""
+"""The presets: functions that return a whole configuration. docs/commands.md says what each is for."""
 
 from __future__ import annotations
 
