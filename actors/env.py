@@ -9,7 +9,7 @@ from actors.config import EnvConfig, check_crop, check_numbers
 from actors.game import AtariGame, PictureGame, open_game, resolve
 from actors.interface import Arrived
 from actors.screen import level_table, one_thread, shrink
-from replay.config import UserError
+from replay.errors import UserError
 from replay.experience import EnvSpec, Step
 
 # What the perturbation noop does. Of a wait before the serve Breakout keeps only its length modulo 4: training has seen

@@ -20,7 +20,7 @@ from actors.config import EnvConfig, GameBroke
 from actors.foreign import Foreign
 from actors.opening import find, import_games
 from actors.screen import as_screen
-from replay.config import UserError
+from replay.errors import UserError
 
 log = logging.getLogger("games")
 _ATARI = ("ale_py.env:AtariEnv", "ale_py:AtariEnv", ale_py.AtariEnv)

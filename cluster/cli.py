@@ -55,7 +55,7 @@ def main(argv: list[str] | None = None) -> int:
 def _run(commands: dict[str, Command], arguments: list[str]) -> int:
     """The command that is asked for. What ends it is one line; raises what nobody has foreseen."""
     from cluster.errors import ENDS, in_one_line
-    from replay.config import UserError
+    from replay.errors import UserError
 
     interrupt = signals.Interrupt()
     signals.take(interrupt)
@@ -85,7 +85,7 @@ def _run(commands: dict[str, Command], arguments: list[str]) -> int:
 
 
 def _choose(commands: dict[str, Command], arguments: list[str]) -> int:
-    from replay.config import UserError
+    from replay.errors import UserError
 
     if arguments[:1] in ([], *HELP):
         print(USAGE, end="")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from replay.interface import ReplayStats, ReplayUnavailable
+from replay.errors import ReplayUnavailable
+from replay.interface import ReplayStats
 from replay.reverb_link import Link
 from replay.reverb_sampler import ReverbSampler
 from replay.reverb_stats import stats_of

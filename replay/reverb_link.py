@@ -14,9 +14,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow reads it while 
 
 import reverb
 
-from replay.config import ReplayConfig, UserError, check_config
+from replay.config import ReplayConfig, check_config
+from replay.errors import ReplayUnavailable, UserError
 from replay.experience import EnvSpec
-from replay.interface import ReplayUnavailable
 from replay.schema import run_table, table_name
 
 PROBE = 2  # seconds that a living server may take to answer

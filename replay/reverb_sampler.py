@@ -17,8 +17,9 @@ import tensorflow as tf
 from tensorflow.python.eager.cancellation import CancellationManager
 
 from replay.config import min_windows
+from replay.errors import ReplayTimeout
 from replay.experience import EnvSpec
-from replay.interface import ReplayTimeout, Sample
+from replay.interface import Sample
 from replay.reverb_link import PROBE, SLICE, Link
 from replay.schema import mark_starts, record_dtype, to_sample
 

@@ -22,7 +22,7 @@ from cluster.commands.doctor_trial import Played, alike, play
 from cluster.commands.options import DoctorEnvOptions, parse
 from cluster.commands.train import base_config
 from cluster.console.json_text import print_json
-from replay.config import UserError
+from replay.errors import UserError
 
 ENOUGH = 3  # games that must have ended before anything is concluded from how long they were
 LARGE_REWARD = 100.0  # a reward beyond it is said

@@ -25,7 +25,7 @@ from cluster.run.records import RunLog
 from cluster.training import Job, Limits
 from learner import checkpoint
 from replay.atomic import sweep
-from replay.config import UserError
+from replay.errors import UserError
 from replay.experience import EnvSpec
 
 

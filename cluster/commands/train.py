@@ -27,7 +27,7 @@ from cluster.run.log_file import recording
 from cluster.run.records import RunLog
 from cluster.training import Job
 from learner.device import choose_device, has_bfloat16_units, slow_bfloat16
-from replay.config import UserError
+from replay.errors import UserError
 from replay.free_memory import available_memory
 from replay.ports import free_port
 from replay.schema import check_memory, has_room

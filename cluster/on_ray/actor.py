@@ -16,10 +16,11 @@ from actors.rollout import play
 from cluster.assemble import make_agent
 from cluster.every import Every
 from cluster.metrics import Growth
-from cluster.metrics.recorders import ActingFeed
-from cluster.on_ray.board import NoteHandler, Orders
-from cluster.on_ray.board_link import MESSAGE_SECONDS, BoardLink
+from cluster.metrics.recorders import ActingRecorder
+from cluster.metrics.spec import MAILBOX
 from cluster.on_ray.instruments import open_instruments
+from cluster.on_ray.mailbox import NoteHandler, Orders
+from cluster.on_ray.mailbox_client import MESSAGE_SECONDS, MailboxClient
 from cluster.on_ray.placement import Place
 from cluster.on_ray.replay_server import replay_lives
 from cluster.training import ActorNews, append
@@ -31,7 +32,7 @@ class ActorRole:
     """Plays E games and writes what happens."""
 
     def __init__(self, place: Place, index: int, incarnation: int, resumed: int) -> None:
-        logging.getLogger().addHandler(NoteHandler(place.board, f"actor-{index}"))
+        logging.getLogger().addHandler(NoteHandler(place.mailbox, f"actor-{index}"))
         torch.set_num_threads(place.config.actor.threads)
         self.place, self.index, self.incarnation = place, index, incarnation
         # Neither a restarted actor nor a resumed run plays the same games once more.
@@ -42,8 +43,8 @@ class ActorRole:
         self.agent = make_agent(place.config, place.spec)
         instruments = open_instruments(place.config.cluster, "actor", f"actor-{index}")
         self.meter = instruments.meter
-        self.feed = ActingFeed(self.meter, frame_skip=resolve(place.config.env).frame_skip)
-        self.link = BoardLink(place.board, instruments)
+        self.recorder = ActingRecorder(self.meter, frame_skip=resolve(place.config.env).frame_skip)
+        self.link = MailboxClient(place.mailbox, instruments)
         self.failures = Growth()
         self.news = ActorNews(index, incarnation)
         self.look = Every(MESSAGE_SECONDS)
@@ -80,7 +81,7 @@ class ActorRole:
             self.news.add(tick)
             append(self.writers, tick)
             waited_now = self.wait_seconds()
-            self.feed.tick(tick, time.monotonic() - began - (waited_now - waited))
+            self.recorder.tick(tick, time.monotonic() - began - (waited_now - waited))
             began, waited = time.monotonic(), waited_now
             if self.ended():
                 break
@@ -109,8 +110,8 @@ class ActorRole:
             players = self.link.orders.players
             if self.link.post(self.news.message(self.writers)).players != players and self.epsilon is not None:
                 self.epsilon[:] = self.share_of_exploration()  # `play` reads it anew at every step
-            self.feed.report(self.writers, waited=waited, version=self.version, newest=self.link.published)
-            self.meter.add("dreamer_actor_errors_total", self.failures.to(self.link.failures), "board")
+            self.recorder.report(self.writers, waited=waited, version=self.version, newest=self.link.published)
+            self.meter.add("dreamer_actor_errors_total", self.failures.to(self.link.failures), MAILBOX)
         return self.link.orders
 
     def share_of_exploration(self) -> np.ndarray | None:

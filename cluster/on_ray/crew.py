@@ -9,6 +9,7 @@ from typing import Any
 
 from cluster.errors import RunFailed
 from cluster.messages import ActorMessage, LearnerMessage, Message
+from cluster.metrics.spec import MAILBOX
 from cluster.on_ray import starting
 from cluster.on_ray.placement import Place
 from cluster.on_ray.troupe import Troupe
@@ -48,7 +49,7 @@ class Crew:
 
     def expect(self) -> None:
         """Tells the records who should be running, when that changes."""
-        expected = ["board", self.replay.role, self.learner.role, *self.troupe.expected()]
+        expected = [MAILBOX, self.replay.role, self.learner.role, *self.troupe.expected()]
         if expected != self.expected:
             self.expected = expected
             self.log.expect(expected)
@@ -99,7 +100,7 @@ class Crew:
 
     def _say_death(self, worker: Worker, error: Exception | None) -> None:
         """Raises what starting again cannot mend."""
-        if error is None:  # an actor that has not heard from the board for long
+        if error is None:  # an actor that has not heard from the mailbox for long
             self._lose(worker, "it was cut off and has ended")
             return
         # What is wrong before training has begun is the request; later it is what a death has left behind.

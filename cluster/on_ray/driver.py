@@ -15,16 +15,16 @@ from cluster.console.signals import Stop
 from cluster.errors import HeadLost, RunFailed, as_run_failed, in_one_line
 from cluster.every import Every
 from cluster.on_ray import placement, starting
-from cluster.on_ray.board import Board, Orders
-from cluster.on_ray.board_link import CALL_SECONDS
 from cluster.on_ray.crew import Crew
+from cluster.on_ray.mailbox import Mailbox, Orders
+from cluster.on_ray.mailbox_client import CALL_SECONDS
 from cluster.on_ray.parcels import Parcel, Reader
 from cluster.on_ray.worker import Worker, error_of, failed_to_start, last_line, traceback_of
 from cluster.run.records import RunLog
 from cluster.short_games import ShortGames
 from cluster.training import Job, reached
 from learner.config import Diverged
-from replay.config import UserError
+from replay.errors import UserError
 from replay.ports import free_port
 from replay.proxy import bypass
 
@@ -43,12 +43,12 @@ class RayRun:
         # Fixed from here on: a restarted server must be found where the old one was.
         port = free_port(config.replay.port)
         self.config = config = replace(config, replay=replace(config.replay, port=port))
-        self.board = Board.options(resources=placement.ON_HEAD).remote(config.cluster)
+        self.mailbox = Mailbox.options(resources=placement.ON_HEAD).remote(config.cluster)
         self.mail = Reader()
-        place = placement.Place(config, job.run, env_spec(config), self.board, f"{config.cluster.host}:{port}")
+        place = placement.Place(config, job.run, env_spec(config), self.mailbox, f"{config.cluster.host}:{port}")
         self.crew = Crew(place, job.limits.updates, run_log)
         self.short = ShortGames(config)
-        self.began = self.board_heard = self.waiting_since = time.monotonic()
+        self.began = self.mailbox_heard = self.waiting_since = time.monotonic()
         self.said_wait = Every(WAIT_SAY_SECONDS)
 
     def train(self, stop: Stop) -> str:
@@ -80,25 +80,25 @@ class RayRun:
         return why
 
     def _exchange(self, orders: Orders) -> None:
-        """Gives orders and takes in what was reported; a board that is being restarted is tried again next time."""
+        """Gives orders and takes in what was reported; a mailbox that is being restarted is tried again next time."""
         now = time.monotonic()
         try:
             order = self.crew.troupe.order(orders)
-            parcel: Parcel = ray.get(self.board.exchange.remote(order, self.mail.receipt), timeout=CALL_SECONDS)
+            parcel: Parcel = ray.get(self.mailbox.exchange.remote(order, self.mail.receipt), timeout=CALL_SECONDS)
         except ray.exceptions.ActorDiedError as error:  # a dead process is started again by Ray, a dead node is not
             if failed_to_start(error):
-                raise RunFailed(f"the board does not start: {last_line(error)}") from error
+                raise RunFailed(f"the mailbox does not start: {last_line(error)}") from error
             raise HeadLost("the node of Ray's head has died, and the run with it") from error
         except (ray.exceptions.RayError, TimeoutError) as error:
-            log.warning("the board does not answer (%s)", type(error).__name__)
-            if now - self.board_heard > self.config.cluster.stall_seconds:
-                self.log.say("the board has been silent for too long: starting it again")
-                ray.kill(self.board, no_restart=False)
-                self.board_heard = now
+            log.warning("the mailbox does not answer (%s)", type(error).__name__)
+            if now - self.mailbox_heard > self.config.cluster.stall_seconds:
+                self.log.say("the mailbox has been silent for too long: starting it again")
+                ray.kill(self.mailbox, no_restart=False)
+                self.mailbox_heard = now
             for worker in self.crew.workers():  # nobody can be heard now
                 worker.heard = max(worker.heard, now)
             return
-        self.board_heard = now
+        self.mailbox_heard = now
         for message in self.mail.open(parcel):
             self.short.hear(message)
             self.crew.hear(message)

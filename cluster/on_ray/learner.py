@@ -13,9 +13,9 @@ from cluster.assemble import make_agent
 from cluster.config import to_json
 from cluster.every import Every, SaveTimes
 from cluster.look.gallery import Gallery
-from cluster.on_ray.board import NOTHING, NoteHandler, Orders
-from cluster.on_ray.board_link import MESSAGE_SECONDS, BoardLink
 from cluster.on_ray.instruments import open_instruments
+from cluster.on_ray.mailbox import NOTHING, NoteHandler, Orders
+from cluster.on_ray.mailbox_client import MESSAGE_SECONDS, MailboxClient
 from cluster.on_ray.placement import Place
 from cluster.on_ray.replay_server import REPLAY, replay_lives
 from cluster.run.directory import is_ours
@@ -34,7 +34,7 @@ class LearnerRole:
 
     def __init__(self, place: Place, updates: int | None) -> None:
         config = place.config
-        logging.getLogger().addHandler(NoteHandler(place.board, "learner"))
+        logging.getLogger().addHandler(NoteHandler(place.mailbox, "learner"))
         prepare_learner(config.train)
         self.place, self.limits = place, Limits(updates=updates)
         torch.manual_seed(config.train.seed)
@@ -48,8 +48,8 @@ class LearnerRole:
         self.clock = Clock(self.device)
         self.tally = Tally(found.update if found else 0, instruments.meter, self.clock)
         if found:
-            self.tally.feed.saved(found.path)
-        self.link = BoardLink(place.board, instruments)
+            self.tally.recorder.saved(found.path)
+        self.link = MailboxClient(place.mailbox, instruments)
         self.link.orders = Orders(policy_step=found.policy_step if found else 0)
         self.look = Every(MESSAGE_SECONDS)
         self.replay = connect(place.replay_address, config.replay, place.spec, run_id=place.run.id, lives=replay_lives)

@@ -8,10 +8,10 @@ import time
 import ray
 
 from cluster.every import Every
-from cluster.metrics.recorders import ReplayFeed
-from cluster.on_ray.board import NoteHandler
-from cluster.on_ray.board_link import MESSAGE_SECONDS
+from cluster.metrics.recorders import ReplayRecorder
 from cluster.on_ray.instruments import AGAIN_SECONDS, open_instruments
+from cluster.on_ray.mailbox import NoteHandler
+from cluster.on_ray.mailbox_client import MESSAGE_SECONDS
 from cluster.on_ray.placement import Place
 from replay import serve
 
@@ -32,13 +32,13 @@ class ReplayRole:
     """Holds the Reverb server; starts from its newest checkpoint."""
 
     def __init__(self, place: Place) -> None:
-        logging.getLogger().addHandler(NoteHandler(place.board, "replay"))
+        logging.getLogger().addHandler(NoteHandler(place.mailbox, "replay"))
         replay, run = place.config.replay, place.run
         host = place.config.cluster.host
         self._server = serve(replay, place.spec, directory=run.replay, run_id=run.id, host=host)
-        self._board = place.board
+        self._mailbox = place.mailbox
         self._instruments = open_instruments(place.config.cluster, "replay", "replay")
-        self._feed = ReplayFeed(self._instruments.meter, replay, self._server.stats())
+        self._recorder = ReplayRecorder(self._instruments.meter, replay, self._server.stats())
 
     def where(self) -> str:
         """The address of its machine: answered as soon as it runs, and while it lives."""
@@ -47,14 +47,14 @@ class ReplayRole:
     def checkpoint(self) -> None:
         began = time.monotonic()
         self._server.checkpoint()
-        self._feed.saved(time.monotonic() - began)
+        self._recorder.saved(time.monotonic() - began)
 
     def run(self) -> None:
         """Never returns: whoever waits for it learns that the process has died. Says how the replay is."""
-        self._instruments.announce(self._board)
+        self._instruments.announce(self._mailbox)
         again = Every(AGAIN_SECONDS)
         while True:
             time.sleep(MESSAGE_SECONDS)
-            self._feed.stats(self._server.stats())
+            self._recorder.stats(self._server.stats())
             if again.due():
-                self._instruments.announce(self._board)
+                self._instruments.announce(self._mailbox)

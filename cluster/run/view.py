@@ -48,7 +48,7 @@ class RunView:
         self.meter.set("dreamer_driver_message_timestamp_seconds", self._heard[worker], worker)
 
     def expect(self, workers: Sequence[str]) -> None:
-        """Which workers should be running from now on: "learner", "replay", "board", "actor-3" ..."""
+        """Which workers should be running from now on: "learner", "replay", "board" (the mailbox), "actor-3" ..."""
         self.meter.forget("dreamer_workers_expected")
         for role, count in Counter(name.partition("-")[0] for name in workers).items():
             self.meter.set("dreamer_workers_expected", count, role)

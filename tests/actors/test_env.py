@@ -9,7 +9,7 @@ from gymnasium.wrappers import AtariPreprocessing
 from actors.config import EnvConfig
 from actors.env import action_names, make_games
 from actors.screen import contrast_table, shrink
-from replay.config import UserError
+from replay.errors import UserError
 from replay.experience import EnvSpec
 
 PLAIN = EnvConfig(sticky=0.0, noop_max=0)  # Breakout without chance

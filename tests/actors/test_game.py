@@ -7,7 +7,7 @@ import pytest
 from actors.config import EnvConfig
 from actors.env import check_game, make_games
 from actors.game import resolve
-from replay.config import UserError
+from replay.errors import UserError
 from tests.actors.test_env import toy
 
 # --- Old names ---

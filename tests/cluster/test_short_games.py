@@ -12,7 +12,7 @@ from cluster.messages import ActorMessage, LearnerMessage
 from cluster.presets import cpu
 from cluster.short_games import ShortGames
 from replay import ReplayStats
-from replay.config import UserError
+from replay.errors import UserError
 from tests.cluster.tiny import finish, start, train_options
 
 CONFIG = cpu()

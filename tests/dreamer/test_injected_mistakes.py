@@ -42,13 +42,13 @@ def set_config(agent: Agent, monkeypatch: pytest.MonkeyPatch, **changes: float) 
 def mask_state_only(self: RSSM, prev: State, prev_action: Tensor, is_first: Tensor, embed: Tensor):
     keep = 1.0 - is_first.float()
     h = self.recur(State(prev.h * keep[:, None], prev.z * keep[:, None, None]), prev_action)
-    post = self.post(h, embed)
+    post = self.post_logits(h, embed)
     return State(h, equations.straight_through_sample(post)), post
 
 
 def mask_nothing(self: RSSM, prev: State, prev_action: Tensor, is_first: Tensor, embed: Tensor):
     h = self.recur(prev, prev_action)
-    post = self.post(h, embed)
+    post = self.post_logits(h, embed)
     return State(h, equations.straight_through_sample(post)), post
 
 

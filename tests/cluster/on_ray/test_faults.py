@@ -54,8 +54,8 @@ def played(run: Path, actor: int) -> int:
     return sum(row["played"] for row in books.read(run / "actors.json") if row["actor"] == actor)
 
 
-def test_board_and_silent_actor(tmp_path: Path, new_driver: NewDriver) -> None:
-    """A dead board loses nothing that counts; an actor that is stopped is named, killed and started again."""
+def test_mailbox_and_silent_actor(tmp_path: Path, new_driver: NewDriver) -> None:
+    """A dead mailbox loses nothing that counts; an actor that is stopped is named, killed and started again."""
     run = tmp_path / "run"
     options = ["--cluster.actors", "2", "--cluster.stall-seconds", "30", "--train.checkpoint-every", "5"]
     driver = new_driver(run, *options, HOME=str(tmp_path))
@@ -63,10 +63,10 @@ def test_board_and_silent_actor(tmp_path: Path, new_driver: NewDriver) -> None:
     assert {"127.0.0.1"} == addresses_listened_on(driver), "nothing but the replay server, which has no choice"
     assert not (tmp_path / ".ray" / "auth_token").exists(), "a later `ray start` is left as it was"
 
-    driver.hurt("Board").wait(10)
+    driver.hurt("Mailbox").wait(10)
     update, steps = update_of(run), played(run, 0) + played(run, 1)
-    after("updates after the board's death", lambda: update_of(run) > update + 20)
-    after("play after the board's death", lambda: played(run, 0) + played(run, 1) > steps + 40)
+    after("updates after the mailbox's death", lambda: update_of(run) > update + 20)
+    after("play after the mailbox's death", lambda: played(run, 0) + played(run, 1) > steps + 40)
 
     stopped = driver.hurt("ActorRole", signal.SIGSTOP)
     update = update_of(run)
