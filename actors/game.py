@@ -86,10 +86,13 @@ class PictureGame:
         screen[...] = as_screen(self._picture, self._config.grayscale)
 
     def lives(self) -> int:
-        """0 where nothing depends on them: what a game tells of them need not make sense then."""
-        if not (self._config.life_loss or self._config.auto_fire):
+        """0 where the game tells none, or nonsense and nothing of the training depends on it."""
+        try:
+            lives = self.told_lives()
+        except GameBroke:
+            if self._config.life_loss or self._config.auto_fire:
+                raise
             return 0
-        lives = self.told_lives()
         if lives is None and self._config.life_loss:
             raise GameBroke(f"{self._config.id}: info has no 'lives' any more: set env.life_loss to false")
         return lives or 0
