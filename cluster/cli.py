@@ -10,7 +10,6 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
-from cluster.commands import doctor
 from cluster.console import signals, terminal
 
 Command = Callable[[list[str]], int]
@@ -99,6 +98,8 @@ def _choose(commands: dict[str, Command], arguments: list[str]) -> int:
 
 def _import_commands(asked: list[str]) -> dict[str, Command]:
     """All of them by name; for doctor and help no others, which work where torch or the games cannot be loaded."""
+    from cluster.commands import doctor
+
     if asked in ([], ["doctor"], *HELP):
         return {"doctor": doctor.doctor}
     from learner.config import SPIN

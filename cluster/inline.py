@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from actors.env import resolve
 from actors.exploration import epsilons
+from actors.game import resolve
 from actors.interface import AnyGames
 from actors.parallel import make_parallel_games
 from actors.rollout import Tick, play

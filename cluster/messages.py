@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from actors.rollout import EpisodeReport
+from actors.episodes import EpisodeReport
 from replay import ReplayStats
 
 

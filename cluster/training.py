@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 
 import torch
 
-from actors.rollout import EpisodeReport, Tick
+from actors.episodes import EpisodeReport
+from actors.rollout import Tick
 from cluster.config import Config
 from cluster.look.gallery import Look
 from cluster.messages import ActorMessage, LearnerMessage

@@ -92,7 +92,8 @@ def connect(
     """
     _need_reverb()
     bypass(address)
-    from replay.reverb_client import Link, ReverbReplay
+    from replay.reverb_client import ReverbReplay
+    from replay.reverb_link import Link
 
     link = Link(address, config, spec, run_id=run_id, patience=patience, lives=lives)
     return ReverbReplay(link, should_stop)

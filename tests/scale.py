@@ -36,10 +36,9 @@ from cluster.metrics import Meter
 from cluster.on_ray.environment import set_for
 from cluster.on_ray.instruments import Instruments
 from cluster.on_ray.mailbox import Mailbox, Orders
-from cluster.on_ray.mailbox_client import MailboxClient
+from cluster.on_ray.mailbox_client import MESSAGE_SECONDS, MailboxClient
 from cluster.on_ray.parcels import Reader
 from cluster.on_ray.placement import ray_of
-from cluster.on_ray.roles import MESSAGE_SECONDS
 from cluster.presets import preset
 from replay import EnvSpec, ReplayConfig, connect
 

@@ -29,7 +29,8 @@ KINDS = {
     "doctor": options.DoctorOptions,
 }
 MAKES = {"train-local": "train", "cluster-train": "train", "bench": "bench", "monitor": "monitor"}
-MAKES |= {"evaluate": "evaluate", "record": "record"}  # verb -> the command that gets ARGS
+MAKES |= {"evaluate": "evaluate", "record": "record", "status": "status"}
+MAKES |= {"watch": "record"}  # verb -> the command that gets ARGS
 
 
 def anchor(heading: str) -> str:

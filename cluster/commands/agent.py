@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from actors.config import EnvConfig
-from actors.env import resolve
+from actors.game import resolve
 from cluster import assemble
 from cluster.commands.options import EvaluateOptions, ExportOptions, RecordOptions, parse
 from cluster.console.json_text import print_json

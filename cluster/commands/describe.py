@@ -21,8 +21,7 @@ HEAD = """# Every value of the configuration
 Made from the code by `python -m cluster.commands.describe > docs/configuration.md`; a test compares the two.
 
 Each value is an option of `train`: `--model.deter 512`. `python -m cluster config --preset cpu` prints one preset.
-A value that is outside what it may be is refused with one line and exit code 2. The last column ends with where the
-value comes from.
+A value outside of what it may be is refused with one line and exit code 2. The last column ends with its source.
 """
 
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from rich.console import Console
 
 from actors.config import check_same_game
-from actors.env import resolve
+from actors.game import resolve
 from cluster import assemble
 from cluster.commands.options import TrainOptions
 from cluster.config import Config

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from actors.env import resolve
+from actors.game import resolve
 from cluster import assemble
 from cluster.commands import choice
 from cluster.commands.describe import parameter_counts
@@ -126,9 +126,9 @@ def runtime(name: str, config: Config) -> Any:
             "use `make setup` with Python 3.11, or --runtime inline"
         )
     ray_environment.set_for(config.cluster)
-    from cluster.on_ray import driver as launch
+    from cluster.on_ray import driver
 
-    return launch
+    return driver
 
 
 def greeting(job: Job, runtime: choice.Runtime, device: torch.device, memory: str, run_log: RunLog) -> list[str]:

@@ -17,6 +17,7 @@ from cluster.on_ray.mailbox import Answer, Orders
 from dreamer.types import PolicySnapshot
 
 log = logging.getLogger("mailbox")
+MESSAGE_SECONDS = 1.0  # between messages to the mailbox
 CALL_SECONDS = 10.0  # that a call to the mailbox may take; after that we go on without an answer
 ORPHAN_SECONDS = 120.0  # without an answer from the mailbox, then an actor ends: Ray gives a node up after some 60
 

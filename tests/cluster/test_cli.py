@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import socket
-from collections.abc import Iterator
 from pathlib import Path
 from typing import get_args
 
@@ -25,12 +23,7 @@ INLINE = ("--runtime", "inline")
 TWO_GAMES = Evaluation([1.0, 3.0], [100, 200], 5.0)
 
 
-@pytest.fixture(autouse=True)
-def signals_as_before() -> Iterator[None]:
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
+pytestmark = pytest.mark.usefixtures("signals_as_before")
 
 
 def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:

@@ -17,7 +17,6 @@ from learner import checkpoint
 from tests.cluster.tiny import ROOT, finish, rows, start, train_options, update_of, wait_for
 
 INLINE = ("--runtime", "inline")
-CLOCK = {"time", "updates_per_second", "policy_steps_per_second", "learner_wait", "actor_wait"}
 
 
 @pytest.fixture(scope="module")

@@ -29,7 +29,7 @@ from tests.cluster.tiny import ROOT, train_options
 HOLDER = """
 import os, sys, time
 from pathlib import Path
-from cluster.run_lock import RunLock
+from cluster.run.lock import RunLock
 lock = RunLock()
 lock.take(Path(sys.argv[1]))
 child = os.fork()
