@@ -66,7 +66,8 @@ WORKERS = (
     Spec(
         "dreamer_driver_message_timestamp_seconds", GAUGE, "seconds since 1970", "when each worker last reported",
         "seconds ago: workers report once a second, the replay every ten; a long checkpoint may take half a minute",
-        "older: the process hangs or is starved of CPU; it is restarted only if it dies, so kill it", DRIVER,
+        "older: the process hangs or is starved of CPU; it is killed and started again after "
+        "cluster.stall_seconds (180)", DRIVER,
         labels={"worker": ()}
     ),
 )
