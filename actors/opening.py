@@ -14,7 +14,7 @@ from gymnasium.utils.env_checker import check_env
 
 from actors.calling import Calling
 from actors.config import EnvConfig, GameBroke
-from replay.config import UserError
+from replay.errors import UserError
 
 
 def import_games(config: EnvConfig) -> None:

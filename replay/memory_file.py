@@ -20,8 +20,8 @@ import numpy as np
 from numpy.lib.format import read_array
 
 from replay.atomic import make_folder, write_atomically
-from replay.config import UserError, max_windows
-from replay.interface import ReplayCorrupt
+from replay.config import max_windows
+from replay.errors import ReplayCorrupt, UserError
 from replay.memory_backend import MemoryReplay, Record, Window
 from replay.schema import record_dtype, table_name
 
