@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import json
 import logging
+import re
+import zipfile
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -24,6 +26,7 @@ from replay.errors import UserError
 
 log = logging.getLogger("checkpoint")
 FORMAT = 1
+NAME = re.compile(r"update-(\d{9,})\.pt")
 SET_ASIDE = "damaged-"
 
 
@@ -114,8 +117,12 @@ def _dump(content: dict[str, Any], file: BinaryIO) -> None:
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
-    """Checkpoint files, newest first: the one that `latest` names, then the others by update."""
-    found = sorted(folder.glob("update-*.pt"), reverse=True)
+    """Checkpoint files, newest first: the one that `latest` names, then the others by update.
+
+    A copy that somebody has made under another name is his: nobody loads it unasked, and nobody deletes it.
+    """
+    ours = [path for path in folder.glob("update-*.pt") if NAME.fullmatch(path.name) and path.is_file()]
+    found = sorted(ours, key=update_of, reverse=True)
     try:
         named = folder / (folder / "latest").read_text().strip()
     except (OSError, UnicodeDecodeError):  # not there, not to be read, or rubbish: by update, then
@@ -164,6 +171,7 @@ def _set_aside(folder: Path, damaged: list[Path], *, latest: Path) -> None:
 def load(path: Path) -> Checkpoint:
     """Reads one file. Raises UserError where it is missing or of another format, Damaged where it is broken."""
     try:
+        _check_sums(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
         if content["format"] != FORMAT:
             raise UserError(f"checkpoint {path} has format {content['format']}, this program reads {FORMAT}")
@@ -179,6 +187,13 @@ def load(path: Path) -> Checkpoint:
         if "allocate memory" in str(error):
             raise
         raise Damaged(f"checkpoint {path} is damaged or not one of ours ({type(error).__name__})") from error
+
+
+def _check_sums(path: Path) -> None:
+    """Raises Damaged where a byte is not as it was written: torch writes check sums and does not look at them."""
+    with zipfile.ZipFile(path) as archive:
+        if (part := archive.testzip()) is not None:
+            raise Damaged(f"checkpoint {path} is damaged: the check sum of its {part} is wrong")
 
 
 def update_of(path: Path) -> int:

@@ -256,3 +256,30 @@ def test_weights_that_are_not_finite_are_not_saved(tmp_path: Path) -> None:
     with pytest.raises(FloatingPointError):
         save(tmp_path, agent, optimizers, 2)
     assert checkpoint.list_checkpoints(tmp_path) == [kept]
+
+
+@pytest.mark.parametrize("place", [0.2, 0.4, 0.6, 0.8])
+def test_a_weight_that_is_not_as_it_was_written_is_noticed(tmp_path: Path, place: float) -> None:
+    agent, optimizers = make_learner()
+    path = save(tmp_path, agent, optimizers, 1)
+    data = bytearray(path.read_bytes())
+    at = int(place * len(data))
+    data[at : at + 64] = bytes(byte ^ 1 for byte in data[at : at + 64])
+    path.write_bytes(data)
+    with pytest.raises(checkpoint.Damaged):
+        checkpoint.load(path)
+
+
+def test_a_copy_under_another_name_is_its_makers(tmp_path: Path) -> None:
+    agent, optimizers = make_learner()
+    first = save(tmp_path, agent, optimizers, 1, keep=1)
+    copies = [tmp_path / name for name in ("update-best.pt", "update-000000001 (copy).pt", "update-000000001-good.pt")]
+    for copy in copies:
+        copy.write_bytes(first.read_bytes())
+    (tmp_path / "update-000000003.pt").mkdir()
+    (tmp_path / "update-000000004.pt").symlink_to(tmp_path / "nothing")
+    second = save(tmp_path, agent, optimizers, 2, keep=1)
+    assert checkpoint.list_checkpoints(tmp_path) == [second] and all(copy.exists() for copy in copies)
+    (tmp_path / "latest").unlink()
+    found = checkpoint.load_newest(tmp_path)
+    assert found is not None and found.update == 2

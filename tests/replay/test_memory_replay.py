@@ -138,8 +138,9 @@ def test_file_from_when_the_windows_were_a_ring(tmp_path: Path) -> None:
     old.windows, old.fresh = dict(enumerate(ring)), dict(enumerate(fresh[-split:] + fresh[:-split]))
     save(old, tmp_path)
     head, rest = (tmp_path / FILE).read_bytes().split(b"\n", 1)
-    head = json.dumps(json.loads(head) | {"oldest": split, "inserted": memory.inserted}).encode()
-    (tmp_path / FILE).write_bytes(head + b"\n" + rest)
+    values = json.loads(head) | {"oldest": split, "inserted": memory.inserted}
+    check_sum = values.pop("check_sum")  # they had none, either
+    (tmp_path / FILE).write_bytes(json.dumps(values).encode() + b"\n" + rest[:-check_sum])
     again = load(tmp_path, CONFIG, SPEC)
     assert again.windows == memory.windows and again.fresh == memory.fresh
 
@@ -150,6 +151,29 @@ def test_damaged_file_is_refused(tmp_path: Path, keep: float) -> None:
     path = tmp_path / FILE
     path.write_bytes(path.read_bytes()[: int(keep * path.stat().st_size)])
     with pytest.raises(ReplayCorrupt, match="damaged"):
+        load(tmp_path, CONFIG, SPEC)
+
+
+@pytest.mark.parametrize("place", [0.001, 0.02, 0.3, 0.6, 0.9, 0.999999])
+def test_a_byte_that_is_not_as_it_was_written_is_noticed(tmp_path: Path, place: float) -> None:
+    """A reward that has become another one would be trained on."""
+    save(filled([101]), tmp_path)
+    data = bytearray((tmp_path / FILE).read_bytes())
+    data[int(place * len(data))] ^= 1
+    (tmp_path / FILE).write_bytes(data)
+    memory = replay.in_memory(CONFIG, SPEC, seed=0)
+    with pytest.raises(ReplayCorrupt, match="damaged"):
+        restore(memory, tmp_path)
+    assert not memory.windows and memory.inserted == 0
+
+
+@pytest.mark.parametrize("head", [b"null", b"[1]", b"5", b'{"table": null}', b"{}", b"\xff"])
+def test_whatever_stands_in_the_place_of_the_first_line_is_damage(tmp_path: Path, head: bytes) -> None:
+    """Any other error would end every try to go on with the run."""
+    save(filled([101]), tmp_path)
+    rest = (tmp_path / FILE).read_bytes().split(b"\n", 1)[1]
+    (tmp_path / FILE).write_bytes(head + b"\n" + rest)
+    with pytest.raises((ReplayCorrupt, UserError)):
         load(tmp_path, CONFIG, SPEC)
 
 
