@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,19 +18,20 @@ from ale_py import roms
 
 from actors.calling import Calling, at_start
 from actors.config import EnvConfig, GameBroke, check_crop, check_numbers
-from actors.foreign import Foreign
+from actors.foreign import REHEARSED, Foreign
 from actors.interface import Arrived
 from actors.opening import find, import_games
 from actors.screen import as_screen, level_table, one_thread, shrink
 from replay.config import UserError
 from replay.experience import EnvSpec, Step
 
+log = logging.getLogger("games")
+
 # What the perturbation noop does. Of a wait before the serve Breakout keeps only its length modulo 4: training has seen
 # these four starts, and a longer wait adds none. So the hand slips as well.
 LONGER_NOOPS = 90  # a game starts with noop_max + 1 ... noop_max + LONGER_NOOPS no-ops
 SLIP = 0.1  # probability that a policy step is played as a no-op; like a sticky action, the record does not say so
 
-log = logging.getLogger("games")
 _ATARI = ("ale_py.env:AtariEnv", "ale_py:AtariEnv", ale_py.AtariEnv)
 _OLD_NAME = re.compile(r"(?P<game>\w+?)(?P<kind>Deterministic|NoFrameskip)?-v(?P<version>[04])")
 
@@ -93,10 +95,13 @@ class PictureGame:
         screen[...] = as_screen(self._picture, self._config.grayscale)
 
     def lives(self) -> int:
-        """0 where nothing depends on them: what a game tells of them need not make sense then."""
-        if not (self._config.life_loss or self._config.auto_fire):
+        """0 where they are not told. Where training does not depend on them, what is told need not make sense."""
+        try:
+            lives = self.told_lives()
+        except GameBroke:
+            if self._config.life_loss or self._config.auto_fire:
+                raise
             return 0
-        lives = self.told_lives()
         if lives is None and self._config.life_loss:
             raise GameBroke(f"{self._config.id}: info has no 'lives' any more: set env.life_loss to false")
         return lives or 0
@@ -281,19 +286,36 @@ def action_names(config: EnvConfig) -> list[str]:
     return games.games[0].names
 
 
-def check_game(config: EnvConfig) -> EnvSpec:
-    """What the game looks like from outside, after trying it. Raises a UserError, one line, if it cannot be played."""
+def check_game(config: EnvConfig, say: Callable[[str], None] = log.debug) -> EnvSpec:
+    """What the game looks like from outside, after trying it. Raises a UserError, one line, if it cannot be played.
+
+    say: hears what is odd about a game that can.
+    """
     games = make_games(config, num=1, seed=0)
     try:
         with at_start(config.id):
             for game in games.games:
                 if isinstance(game, PictureGame):
                     game.foreign.rehearse()
-            games.reset()
-            games.step(np.zeros(1, np.int32))
+            for oddity in oddities(games):
+                say(f"{config.id} {oddity} (python -m cluster doctor --env {config.id} says more)")
     finally:
         games.close()
     return games.spec
+
+
+def oddities(games: Games) -> Iterator[str]:
+    """What somebody should know who trains on it; plays it a little. Raises GameBroke."""
+    for game in games.games:
+        if isinstance(game, PictureGame) and (changed := game.foreign.changed()):
+            yield f"changes {changed} of the process that it is played in: put back each time"
+    number = games.spec.num_actions
+    if number == 1:
+        yield "has one action only: there is nothing to learn"
+    first = games.reset().step.obs
+    later = [games.step(np.full(games.num, step % number)).step.obs for step in range(REHEARSED)]
+    if all((obs == first).all() for obs in later):
+        yield f"shows the same picture at each of {REHEARSED} steps: if that goes on, nothing can be learned"
 
 
 def find_rom(game: str, name: str) -> Path:

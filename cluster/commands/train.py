@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import sys
 from dataclasses import replace
 from importlib.util import find_spec
@@ -34,6 +35,8 @@ from replay.free_memory import available_memory
 from replay.ports import free_port
 from replay.schema import check_memory, has_room
 
+log = logging.getLogger("run")
+
 # --- train ---
 
 
@@ -62,7 +65,7 @@ def understand(arguments: list[str]) -> Asked:
     device = choose_device(config.train.device)
     asked = value_of("--train.precision", arguments) is not None
     config, precision = choice.choose_precision(config, units=has_bfloat16_units(device), asked=asked)
-    spec = assemble.env_spec(config)
+    spec = assemble.env_spec(config, log.warning)
     before = run_state.read(options.run_dir) if options.resume and options.run_dir else None
     gpu_memory = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else None
     chosen = choice.choose_runtime(

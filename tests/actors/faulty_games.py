@@ -91,6 +91,15 @@ def wants_drawing(self):
         raise ValueError("render_mode must be given")
 
 
+class Unprintable(Exception):
+    def __str__(self):
+        raise RuntimeError("no words")
+
+
+def many_actions(self):
+    self.action_space = spaces.Discrete(2_000_000_000)
+
+
 def prints(self):
     print("Hello from the game's community")
 
@@ -102,6 +111,9 @@ FAULTY = {
     "InitAssert": ({"init": raises(AssertionError())}, "making it raised AssertionError"),
     "InitExit": ({"init": raises(SystemExit(3))}, "making it raised SystemExit: 3"),
     "InitManyLines": ({"init": raises(ValueError("one\ntwo\n"))}, "making it raised ValueError: one two"),
+    "InitUnprintable": ({"init": raises(Unprintable())}, r"making it raised Unprintable: \(it cannot be shown\)"),
+    "InitColours": ({"init": raises(ValueError("\x1b[31mred\x07\x1b[0m"))}, r"raised ValueError: red \("),
+    "InitActions": ({"init": many_actions}, "has 2,000,000,000 actions, of which"),
     "InitNoSpace": ({"init": lambda self: delattr(self, "action_space")}, "spaces raised AttributeError"),
     "ResetRaises": (
         {"reset": raises(KeyError("level"))},
@@ -173,6 +185,7 @@ STRANGE = {
     "Flipped": {"reset": lambda self, seen, told: (seen[::-1], told), "step": picture(lambda seen: seen[::-1, ::-1])},
     "ReadOnly": {"step": picture(lambda seen: np.broadcast_to(seen[:1], seen.shape))},
     "OneStep": {"length": 1},
+    "OneAction": {"init": lambda self: setattr(self, "action_space", spaces.Discrete(1))},
 }
 
 for _table in (FAULTY, LIVES, LATER):
