@@ -3,10 +3,12 @@ SHELL := /bin/bash
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 RUN := $(VENV)/bin/python -m
-# The newest run that has a checkpoint, for evaluate and record: make evaluate DIR=runs/...
+# Two processes side by side; the tests that start Ray or Reverb stay together in one of them (tests/conftest.py).
+PYTEST := $(RUN) pytest --numprocesses 2 --dist loadgroup
+# The newest run that has a checkpoint, for evaluate, record and status: make evaluate DIR=runs/...
 RUN_DIR = $(or $(DIR),$(shell ls -td runs/*/checkpoints 2>/dev/null | head -1 | xargs -r dirname))
-.PHONY: setup format lint types test check bench train-local evaluate record monitor monitoring-tools tensorboard \
-	dashboards doctor cluster-up cluster-train cluster-status cluster-stop cluster-fetch cluster-down
+.PHONY: setup format lint types test test-slow test-all check bench train-local status evaluate record watch monitor \
+	monitoring-tools tensorboard dashboards doctor cluster-up cluster-train cluster-status cluster-stop cluster-fetch cluster-down
 
 setup: $(VENV)/.installed
 
@@ -30,8 +32,17 @@ lint: setup
 types: setup
 	$(RUN) mypy
 
+# Some ten minutes on two cores: make test ARGS=tests/replay
 test: setup
-	$(RUN) pytest -m "not bench" $(ARGS)
+	$(PYTEST) -m "not slow and not bench" $(ARGS)
+
+# What takes minutes each and is not in `make test`: docs/testing.md
+test-slow: setup
+	$(PYTEST) -m "slow and not bench" $(ARGS)
+
+test-all:
+	$(MAKE) test
+	$(MAKE) test-slow
 
 check: lint types test
 
@@ -41,11 +52,19 @@ bench: setup
 train-local: setup
 	$(RUN) cluster train $(ARGS)
 
+status: setup
+	@$(RUN) cluster status $(RUN_DIR) $(ARGS)
+
 evaluate: setup
 	$(RUN) cluster evaluate $(RUN_DIR) $(ARGS)
 
 record: setup
 	$(RUN) cluster record $(RUN_DIR) --out $(RUN_DIR)/videos/dream.gif $(ARGS)
+
+# A film of the agent that comes with the code; it takes no training
+watch: setup
+	@mkdir -p runs
+	$(RUN) cluster record deploy/agents/breakout-cpu --kind play --out runs/watch.gif $(ARGS)
 
 # A real Prometheus watches the training that runs: make monitor ARGS="--target 127.0.0.1:9108 --port 9090"
 monitor: setup

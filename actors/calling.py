@@ -19,7 +19,7 @@ from types import TracebackType
 
 from actors import guest
 from actors.config import GameBroke
-from replay.config import UserError
+from replay.errors import UserError
 
 _ADVICE = {  # what an error says -> what its author probably has not heard of
     r"expected 5, got 4": "that is the old Gym API: step must return observation, reward, terminated, truncated, info",

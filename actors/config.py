@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Annotated, Literal, TypeAlias
 
 from replay.bounds import Rule, first_fault
-from replay.config import UserError
+from replay.errors import UserError
 
 
 class GameBroke(RuntimeError):
@@ -44,9 +44,9 @@ class EnvConfig:
     full_action_set: bool = False  # 18 actions instead of the game's own; dreamerv2 envs.py all_actions
     crop: tuple[Cut, Cut, Cut, Cut] = (0, 0, 0, 0)  # screen pixels cut away: top, bottom, left, right; ours
     shrink: Shrink = "area"  # a pixel becomes the mean (area) or the maximum (max) of its screen pixels; ours
-    contrast: Factor = 1.0  # gray levels are multiplied by it, then clipped at 255; the seed used 1.8
+    contrast: Factor = 1.0  # gray levels are multiplied by it, then clipped at 255; the blog used 1.8
     binary: bool = False  # white is what differs from the screen's most frequent gray level, all else black; ours
-    life_loss: bool = False  # a lost life counts as terminal for the discount target, without a reset; the seed's
+    life_loss: bool = False  # a lost life counts as terminal for the discount target, without a reset; the blog's
     auto_fire: bool = False  # FIRE is pressed for the player at a game's start and after a lost life; ours
     time_limit: Count = 27_000  # policy steps after which a game is cut off (not a terminal); dreamerv2 configs.yaml
     perturb: Perturbation = "none"  # what is changed of the game: for evaluation, never for training; ours
@@ -57,7 +57,7 @@ class ActorConfig:
     """How games are played for training."""
 
     games: Games = 16  # E, games that one actor process steps together; dreamerv2: 1
-    epsilon: Share = 0.0  # share of random actions of the game that has most (all have 0.05), 0 = none; the seed's
+    epsilon: Share = 0.0  # share of random actions of the game that has most (all have 0.05), 0 = none; the blog's
     pull_every: Count = 8  # steps of its games between an actor's looks for newer weights; ours
     threads: Threads = 1  # CPU threads of one actor process; ours
     workers: Workers = 0  # processes that step the games of an inline run, 0 = its own process; ours

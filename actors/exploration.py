@@ -9,7 +9,7 @@ from torch import Tensor
 from actors.config import ActorConfig
 
 SPREAD = 7.0  # the last game's exponent is 1 + this; Horgan et al., Distributed Prioritized Experience Replay, alpha
-LEAST = 0.05  # share of random actions that every game has; the seed's
+LEAST = 0.05  # share of random actions that every game has; the blog's
 
 
 def epsilons(config: ActorConfig, *, actor: int = 0, actors: int = 1) -> np.ndarray | None:

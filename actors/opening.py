@@ -15,7 +15,7 @@ from gymnasium.utils.env_checker import check_env
 
 from actors.calling import Calling
 from actors.config import EnvConfig, GameBroke
-from replay.config import UserError
+from replay.errors import UserError
 
 MOST_ACTIONS = 65_536  # that a network can tell apart; far more than any game has
 log = logging.getLogger("games")

@@ -36,7 +36,7 @@ import numpy as np
 from actors.config import EnvConfig, GameBroke, check_numbers
 from actors.env import Games, make_games
 from actors.interface import Arrived
-from replay.config import UserError
+from replay.errors import UserError
 from replay.experience import EnvSpec, Step
 
 PATIENCE = 60.0  # seconds without an answer after which a worker counts as hung; also at the start

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -10,24 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from actors.episodes import EpisodeReport, Episodes
 from actors.exploration import explore
 from actors.interface import AnyGames
-from actors.lives import Lives
 from dreamer.agent import Agent
 from dreamer.types import State
 from replay.experience import NO_STATE, PrevState, Step
-
-
-class EpisodeReport(NamedTuple):
-    """One finished game."""
-
-    game: int  # which of the E games
-    score: float  # sum of raw rewards over all lives
-    length: int  # policy steps
-    policy_version: int  # update count of the policy that finished it; -1 = random play
-    seconds: float  # wall clock
-    lives: tuple[int, ...] = ()  # rewarded steps of each life in turn; a game without lives is one
-    lost: int = 0  # how many of these lives were lost: all, or all but the last if a limit ended the game
 
 
 class Tick(NamedTuple):
@@ -70,9 +57,7 @@ def play(
     state = agent.initial(games.num)
     prev = keep(state, states=states)
     arrived = games.reset()
-    score, length = np.zeros(games.num), np.zeros(games.num, int)
-    began = np.full(games.num, time.monotonic())
-    lives = Lives(games.num)
+    running = Episodes(games.num)
     version = -1
     while True:
         step, is_last = arrived.step, arrived.is_last
@@ -88,21 +73,7 @@ def play(
         actions = fetch(drawn)
         if not on_gpu:
             games.send(actions())
-        score = np.where(step.is_first, 0.0, score + step.reward)
-        length = np.where(step.is_first, 0, length + 1)
-        began = np.where(step.is_first, time.monotonic(), began)
-        lives.take(reward=step.reward, is_first=step.is_first, life_lost=arrived.life_lost)
-        episodes = [
-            EpisodeReport(
-                int(e),
-                float(score[e]),
-                int(length[e]),
-                led_here,
-                time.monotonic() - began[e],
-                *lives.of(e, life_lost=bool(arrived.life_lost[e])),
-            )
-            for e in np.flatnonzero(is_last)
-        ]
+        episodes = running.take(arrived, policy_version=led_here)
         yield Tick(step, is_last, int((~step.is_first).sum()), led_here, episodes, met)
         if on_gpu:
             games.send(actions())

@@ -2,11 +2,13 @@
 
 import sys
 
+from cluster.console import signals
 from cluster.console.missing import what_is_missing
 
 
 def main() -> None:
     """Runs the command line and ends the process; exit code 2 if a package or a library is missing."""
+    signals.take(signals.quit_at_once)  # before anything is imported that takes its time
     try:
         from cluster.cli import program
 

@@ -16,7 +16,7 @@ from dreamer.agent import Agent
 from learner import checkpoint
 from learner.checkpoint import Checkpoint
 from learner.device import choose_device
-from replay.config import UserError
+from replay.errors import UserError
 from replay.experience import EnvSpec
 
 log = logging.getLogger("games")

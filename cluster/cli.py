@@ -10,7 +10,6 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
-from cluster.commands import doctor
 from cluster.console import signals, strays, terminal
 
 Command = Callable[[list[str]], int]
@@ -59,7 +58,7 @@ def main(argv: list[str] | None = None) -> int:
 def _run(commands: dict[str, Command], arguments: list[str]) -> int:
     """The command that is asked for. What ends it is one line; raises what nobody has foreseen."""
     from cluster.errors import ENDS, in_one_line
-    from replay.config import UserError
+    from replay.errors import UserError
 
     interrupt = signals.Interrupt()
     signals.take(interrupt)
@@ -89,7 +88,7 @@ def _run(commands: dict[str, Command], arguments: list[str]) -> int:
 
 
 def _choose(commands: dict[str, Command], arguments: list[str]) -> int:
-    from replay.config import UserError
+    from replay.errors import UserError
 
     if arguments[:1] in ([], *HELP):
         print(USAGE, end="")
@@ -102,25 +101,25 @@ def _choose(commands: dict[str, Command], arguments: list[str]) -> int:
 
 def _import_commands(asked: list[str]) -> dict[str, Command]:
     """All of them by name; for doctor and help no others, which work where torch or the games cannot be loaded."""
+    from cluster.commands import doctor
+
     if asked in ([], ["doctor"], *HELP):
         return {"doctor": doctor.doctor}
     from learner.config import SPIN
 
     os.environ.setdefault("GOMP_SPINCOUNT", SPIN)  # read when torch is imported
-    from cluster.commands import agent as agent_commands
-    from cluster.commands import monitor, status
-    from cluster.commands import train as commands
+    from cluster.commands import agent, describe, monitor, status, train
     from cluster.commands.bench import bench
 
     return {
-        "train": commands.train,
+        "train": train.train,
         "status": status.status,
-        "evaluate": agent_commands.evaluate,
-        "record": agent_commands.record,
-        "export": agent_commands.export,
+        "evaluate": agent.evaluate,
+        "record": agent.record,
+        "export": agent.export,
         "bench": bench,
-        "config": commands.config,
-        "params": commands.params,
+        "config": describe.config,
+        "params": describe.params,
         "monitor": monitor.monitor,
         "doctor": doctor.doctor,
     }

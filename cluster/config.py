@@ -15,7 +15,8 @@ from dreamer.pictures import VALID_SIZE, can_halve
 from dreamer.types import NO_CLASS
 from learner.config import TrainConfig
 from replay.bounds import Rule, first_fault, kinds
-from replay.config import ReplayConfig, UserError, replay_rules
+from replay.config import ReplayConfig, replay_rules
+from replay.errors import UserError
 
 MOST_PORT = 65535
 Processes: TypeAlias = Annotated[int, "0 <= x <= 100000"]

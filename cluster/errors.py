@@ -1,4 +1,4 @@
-"""What ends a run and is said in one line; what the user can mend beforehand is replay.config.UserError."""
+"""What ends a run and is said in one line; what the user can mend beforehand is replay.errors.UserError."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from actors.config import GameBroke
 from learner.config import Diverged
-from replay.config import UserError
+from replay.errors import UserError
 
 LONGEST = 300  # characters of a line that an error of somebody else's may have
 

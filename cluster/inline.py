@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from actors.env import resolve
 from actors.exploration import epsilons
+from actors.game import resolve
 from actors.interface import AnyGames
 from actors.parallel import make_parallel_games
 from actors.rollout import Tick, play
@@ -27,7 +27,7 @@ from cluster.console.signals import Stop
 from cluster.errors import RunDirLost, as_run_failed
 from cluster.every import Every, SaveTimes
 from cluster.look.gallery import Gallery
-from cluster.metrics.recorders import ActingFeed, ReplayFeed
+from cluster.metrics.recorders import ActingRecorder, ReplayRecorder
 from cluster.run.directory import Run
 from cluster.run.records import RunLog
 from cluster.short_games import ShortGames
@@ -61,10 +61,10 @@ class InlineRun:
         self.writers = [self.replay.writer() for _ in range(self.games.num)]
         self.clock = Clock(device)
         self.tally, self.news = Tally(run_log.update, run_log.meter, self.clock), ActorNews(0, 0)
-        self.acting = ActingFeed(run_log.meter, frame_skip=resolve(config.env).frame_skip)
-        self.memory = ReplayFeed(run_log.meter, config.replay, self.replay.stats())
+        self.acting_recorder = ActingRecorder(run_log.meter, frame_skip=resolve(config.env).frame_skip)
+        self.replay_recorder = ReplayRecorder(run_log.meter, config.replay, self.replay.stats())
         if job.resume:
-            self.tally.feed.saved(job.resume.path)
+            self.tally.recorder.saved(job.resume.path)
         self.reports = learn(
             self.agent,
             self.optimizers,
@@ -127,10 +127,12 @@ class InlineRun:
         held = self.news.wait_seconds > half
         played = self.news.message(self.writers)
         self.log.handle(played)
-        self.acting.report(self.writers, waited=self.waited, version=self.news.version, newest=self.tally.update)
+        self.acting_recorder.report(
+            self.writers, waited=self.waited, version=self.news.version, newest=self.tally.update
+        )
         self.tally.waited(self.gaps.seconds())
         stats = self.replay.stats()
-        self.memory.stats(stats._replace(actors_wait=held, learner_waits=not held))
+        self.replay_recorder.stats(stats._replace(actors_wait=held, learner_waits=not held))
         learned = self.tally.message(stats)
         self.log.handle(learned)
         for message in (played, learned):
@@ -146,7 +148,7 @@ class InlineRun:
         append(self.writers, tick)
         self.clock.mark("other")
         self.news.add(tick)
-        self.acting.tick(tick, time.monotonic() - began)
+        self.acting_recorder.tick(tick, time.monotonic() - began)
 
     def _learn(self, stop: Stop) -> str:
         """As many updates as the replay ratio allows now; the games wait for them. Why training is over, or ""."""
@@ -185,7 +187,7 @@ class InlineRun:
         config, run = self.config, self.job.run
         began = time.monotonic()
         memory_file.save(self.replay, _replay_folder(run.replay, self.tally.update))
-        self.memory.saved(time.monotonic() - began)
+        self.replay_recorder.saved(time.monotonic() - began)
         saved = checkpoint.save(
             run.checkpoints,
             self.agent,

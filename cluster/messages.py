@@ -6,14 +6,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from actors.rollout import EpisodeReport
+from actors.episodes import EpisodeReport
 from replay import ReplayStats
 
 
 class ActorMessage(NamedTuple):
     """What one actor did since its last message.
 
-    Its totals are sums since this incarnation began, so that a message that gets lost (with the board, or on a cut
+    Its totals are sums since this incarnation began, so that a message that gets lost (with the mailbox, or on a cut
     link) is made good by the next one, and one that comes late counts nothing twice.
     """
 
@@ -52,7 +52,7 @@ class Note(NamedTuple):
 class Target(NamedTuple):
     """Where the metrics of one process are; said at its start, and now and then in case that was lost."""
 
-    role: str  # learner, actor, replay, board; of the driver's own process driver or inline
+    role: str  # learner, actor, replay, board (the mailbox); of the driver's own process driver or inline
     instance: str  # "learner", "actor-3": the same after a restart
     address: str  # host:port
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from cluster.config import Config
 from cluster.messages import ActorMessage, LearnerMessage, Message
-from replay.config import UserError, min_windows
+from replay.config import min_windows
+from replay.errors import UserError
 
 FEW = 4  # times the prefill without as many windows as it should have brought: then it is said
 

@@ -10,12 +10,13 @@ from typing import Any, NamedTuple
 
 import torch
 
-from actors.rollout import EpisodeReport, Tick
+from actors.episodes import EpisodeReport
+from actors.rollout import Tick
 from cluster.config import Config
 from cluster.look.gallery import Look
 from cluster.messages import ActorMessage, LearnerMessage
 from cluster.metrics import Meter
-from cluster.metrics.recorders import LearnerFeed
+from cluster.metrics.recorders import LearnerRecorder
 from cluster.run.directory import Run
 from cluster.trouble import Trouble
 from learner.checkpoint import Checkpoint, list_checkpoints
@@ -65,7 +66,7 @@ class Tally:
 
     def __init__(self, update: int, meter: Meter, clock: Clock) -> None:
         self.update = update
-        self.feed, self._clock = LearnerFeed(meter), clock
+        self.recorder, self._clock = LearnerRecorder(meter), clock
         self.saving = Trouble("no checkpoint now", "checkpoints can be saved again", log)
         self.saving_replay = Trouble("the replay could not be saved now", "the replay can be saved again", log)
         self.nonfinite_in_a_row = 0  # updates, as messages saw them; while there are any, nothing is worth saving
@@ -93,7 +94,7 @@ class Tally:
         means: dict[str, float] = {}
         if isinstance(self._sum, torch.Tensor):
             self._clock.mark_read("other")
-            self.feed.gpu(self._sum.device)
+            self.recorder.gpu(self._sum.device)
             values = (self._sum / self._updates).tolist()
             means = dict(zip(self._names, values, strict=True)) | {"policy_age_updates": self._age / self._updates}
             none_was_good = means["nonfinite"] == 1.0
@@ -110,7 +111,7 @@ class Tally:
             look.sight if look else {},
             self.saving.why or self.saving_replay.why,
         )
-        self.feed.message(message, self._clock.take())
+        self.recorder.message(message, self._clock.take())
         self._reset()
         return message
 
@@ -127,7 +128,7 @@ class Tally:
     def saved(self, path: Path) -> None:
         """Takes note of a checkpoint."""
         self.saving.over()
-        self.feed.saved(path)
+        self.recorder.saved(path)
 
     def check(self, limit: int, checkpoints: Path) -> None:
         """Raises Diverged if nothing but updates that are not finite came for `limit` updates, as messages saw them."""

@@ -47,7 +47,7 @@ class ModelConfig:
     gamma: Discount = 0.999  # discount per policy step, target of the discount head; dreamerv2 discount [paper: 0.995]
     kl_scale: Weight = 0.1  # beta; dreamerv2 loss_scales.kl
     kl_balance: Share = 0.8  # alpha, share of the KL that trains the prior; dreamerv2 kl.balance
-    kl_swapped: bool = False  # prior and posterior in each other's place in both terms of the KL; the seed's mistake
+    kl_swapped: bool = False  # prior and posterior in each other's place in both terms of the KL; the blog's mistake
     free_nats: Weight = 0.0  # nats of KL that cost nothing; dreamerv2 kl.free
     free_each: bool = False  # free nats for every step by itself, instead of for the mean of the batch; dreamerv3
     reward_scale: Weight = 1.0  # weight of the reward loss; dreamerv2 loss_scales.reward
@@ -81,9 +81,9 @@ class BehaviorConfig:
     return_scale: Part = 0.0  # decay of the range of returns that divides advantages, 0 = not divided; dreamerv3 0.99
     slow_every: Count = 100  # updates between copies of the critic to the target critic; dreamerv2 slow_target_update
     slow_fraction: Way = 1.0  # how far the target critic then goes towards the critic; dreamerv3 0.02
-    ppo_minibatches: Minibatches = 10  # gradient steps of actor and of critic per dream, for ppo; the seed's
-    ppo_batch: Minibatch = 512  # M, imagined transitions of each; the seed's
-    ppo_clip: Clip = 0.1  # how far the probability of an action may move from the dream's, as a ratio - 1; the seed's
+    ppo_minibatches: Minibatches = 10  # gradient steps of actor and of critic per dream, for ppo; the blog's
+    ppo_batch: Minibatch = 512  # M, imagined transitions of each; the blog's
+    ppo_clip: Clip = 0.1  # how far the probability of an action may move from the dream's, as a ratio - 1; the blog's
 
 
 def behavior_rules(config: BehaviorConfig) -> list[tuple[bool, str]]:

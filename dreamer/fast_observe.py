@@ -46,7 +46,7 @@ def fast_observe(rssm: RSSM, embed: Tensor, prev_action: Tensor, is_first: Tenso
         state = State(h, equations.straight_through_sample(post, noise[t]))
         steps.append((state.h, state.z, post))
     h, z, post = (torch.stack(field) for field in zip(*steps, strict=True))
-    return Unroll(State(h, z), post=post, prior=rssm.prior(h))
+    return Unroll(State(h, z), post=post, prior=rssm.prior_logits(h))
 
 
 class StepLinear:

@@ -11,14 +11,14 @@ from dreamer.types import Metrics
 LIKELY = 0.5  # of the smallest reward that counts, and of the discount of a game that goes on
 
 
-def see_what_moves(image: Tensor, *, seen: Tensor, is_first: Tensor) -> Metrics:
+def see_what_moves(image: Tensor, *, reconstruction: Tensor, is_first: Tensor) -> Metrics:
     """Pictures and their reconstructions [T, B, C, H, W], is_first [T, B] -> means that add up over batches.
 
     moved_hits / moved_pixels: the share of changed pixels whose reconstruction is nearer to what is there now than to
     what was there before. A ball shown as a gray streak along its usual path is nearer to neither, half of the time.
     """
     moved = moving(image, is_first, reach=0)[1:]
-    now, before, shown = image[1:], image[:-1], seen[1:].float()
+    now, before, shown = image[1:], image[:-1], reconstruction[1:].float()
     error = (shown - now).square()
     return {
         "moved_pixels": moved.float().mean(),

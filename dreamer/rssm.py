@@ -22,6 +22,7 @@ class RSSM(nn.Module):
         self.stoch, self.classes, self.deter = config.stoch, config.classes, config.deter
         self.unimix = config.unimix
         latent = config.stoch * config.classes
+        # Names as checkpoints have them. `img_in` is the official code's: img stands for imagined, no picture enters.
         self.img_in = nn.Linear(latent + num_actions, config.hidden)
         self.gru = LayerNormGRUCell(config.hidden, config.deter)
         self.prior_in = nn.Linear(config.deter, config.hidden)
@@ -45,18 +46,18 @@ class RSSM(nn.Module):
         h: Tensor = self.gru(u, prev.h)
         return h
 
-    def prior(self, h: Tensor) -> Tensor:
+    def prior_logits(self, h: Tensor) -> Tensor:
         """Transition predictor p(z given h): [..., D] -> logits [..., S, C]."""
         return self.to_logits(self.prior_out(self.prior_act(self.prior_in(h))))
 
-    def post(self, h: Tensor, embed: Tensor) -> Tensor:
+    def post_logits(self, h: Tensor, embed: Tensor) -> Tensor:
         """Representation model q(z given h, x): [..., D], embedding [..., E] -> logits [..., S, C]."""
         return self.to_logits(self.post_out(self.post_act(self.post_in(torch.cat([h.to(embed.dtype), embed], -1)))))
 
     def imagine_step(self, prev: State, action: Tensor) -> State:
         """One step without a picture: state [N, ...], one-hot action [N, A] -> state [N, ...], z from the prior."""
         h = self.recur(prev, action)
-        return State(h, straight_through_sample(self.prior(h)))
+        return State(h, straight_through_sample(self.prior_logits(h)))
 
     def observe_step(self, prev: State, prev_action: Tensor, is_first: Tensor, embed: Tensor) -> tuple[State, Tensor]:
         """One step with a picture: prev [N, ...], one-hot prev_action [N, A], is_first [N], embed [N, E].
@@ -67,7 +68,7 @@ class RSSM(nn.Module):
         past = ~is_first
         prev = State(prev.h.where(past[:, None], 0.0), prev.z.where(past[:, None, None], 0.0))
         h = self.recur(prev, prev_action.where(past[:, None], 0.0))
-        post = self.post(h, embed)
+        post = self.post_logits(h, embed)
         return State(h, straight_through_sample(post)), post
 
     def observe(self, embed: Tensor, prev_action: Tensor, is_first: Tensor, prev: State | None = None) -> Unroll:
@@ -83,7 +84,7 @@ class RSSM(nn.Module):
             state, post = self.observe_step(state, prev_action[t], is_first[t], embed[t])
             steps.append((state.h, state.z, post))
         h, z, post = (torch.stack(field) for field in zip(*steps, strict=True))
-        return Unroll(State(h, z), post=post, prior=self.prior(h))
+        return Unroll(State(h, z), post=post, prior=self.prior_logits(h))
 
     def to_logits(self, flat: Tensor) -> Tensor:
         """[..., S*C] -> float32 [..., S, C]."""

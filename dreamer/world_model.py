@@ -98,14 +98,16 @@ class WorldModel(nn.Module):
         unroll = self.observe(batch)
         feat = unroll.state.feat()
         image = scale_pixels(batch.obs)
-        seen, reward_out, discount_out = self.decode(unroll.state), self.reward(feat), self.discount(feat).squeeze(-1)
-        pixel_nll = normal_nll(image, mean=seen)
+        reconstruction = self.decode(unroll.state)
+        reward_out, discount_out = self.reward(feat), self.discount(feat).squeeze(-1)
+        pixel_nll = normal_nll(image, mean=reconstruction)
+        # A ball is one to four of cpu's 1,600 pixels. Unweighted, a state without the ball costs next to nothing.
         if c.motion_weight > 0:
             pixel_nll = pixel_nll * (1 + c.motion_weight * moving(image, batch.is_first, reach=1))
         image_nll = pixel_nll.sum((-3, -2, -1))
         reward_nll = scalar_nll(reward, out=reward_out)
         discount_nll = bernoulli_nll(discount, logit=discount_out)
-        # Swapped as in the seed, the balance that should train the prior pulls the posterior towards it.
+        # Swapped as in the blog, the balance that should train the prior pulls the posterior towards it.
         post, prior = (unroll.prior, unroll.post) if c.kl_swapped else (unroll.post, unroll.prior)
         kl = kl_balancing(
             post=post,
@@ -131,7 +133,7 @@ class WorldModel(nn.Module):
                 "prior_entropy": entropy(unroll.prior).sum(-1).mean(),
                 "post_entropy": entropy(unroll.post).sum(-1).mean(),
                 "batch_reward": batch.reward.mean(),
-                **see_what_moves(image, seen=seen, is_first=batch.is_first),
+                **see_what_moves(image, reconstruction=reconstruction, is_first=batch.is_first),
                 **foresee_events(
                     reward=reward,
                     predicted=scalar_mean(reward_out),
@@ -150,13 +152,13 @@ class WorldModel(nn.Module):
         assert 0 < context < len(batch.obs), (context, len(batch.obs))
         action = self.one_hot(batch.prev_action)
         embed, prev = self.encode(batch.obs[:context]), self.prev_state(batch)
-        seen = self.rssm.observe(embed, action[:context], batch.is_first[:context], prev).state
-        state, states = State(seen.h[-1], seen.z[-1]), []
+        observed = self.rssm.observe(embed, action[:context], batch.is_first[:context], prev).state
+        state, states = State(observed.h[-1], observed.z[-1]), []
         for t in range(context, len(action)):
             state = self.rssm.imagine_step(state, action[t])
             states.append(state)
         h, z = torch.stack([s.h for s in states]), torch.stack([s.z for s in states])
-        return State(torch.cat([seen.h, h]), torch.cat([seen.z, z]))
+        return State(torch.cat([observed.h, h]), torch.cat([observed.z, z]))
 
     def imagine(self, act: Callable[[State], Tensor], start: Start, horizon: int) -> Dream:
         """Dreams of `horizon` steps from every start: act maps a state [N, ...] to a one-hot action [N, A].

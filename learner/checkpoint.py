@@ -20,7 +20,7 @@ import torch
 from dreamer.agent import Agent
 from learner.step import Optimizers
 from replay.atomic import make_folder, sweep, write_atomically, write_text
-from replay.config import UserError
+from replay.errors import UserError
 
 log = logging.getLogger("checkpoint")
 FORMAT = 1

@@ -18,8 +18,8 @@ Precision: TypeAlias = Literal["float32", "bfloat16"]
 Device: TypeAlias = Literal["cpu", "cuda", "auto"]
 
 # How long torch's threads spin for the next piece of work before they sleep. Spinning takes the cores from games and
-# other processes, sleeping delays the next piece. Preset cpu (batch 16) on two cores, seconds per update alone and
-# beside one busy process: 0: 0.42, 0.56; 10000: 0.29, 0.86; 100000: 0.32, 1.30. Actors mostly wait.
+# other processes, sleeping delays the next piece. Preset cpu with batches of 16, on two cores, seconds per update
+# alone and beside one busy process: 0: 0.42, 0.56; 10000: 0.29, 0.86; 100000: 0.32, 1.30. Actors mostly wait.
 # Measured before the update was made faster; in whole runs since then 0 to 100000 differ by less than the noise.
 SPIN = "10000"
 

@@ -6,7 +6,7 @@ import torch
 
 from learner.allocator import keep_freed_memory
 from learner.config import TrainConfig
-from replay.config import UserError
+from replay.errors import UserError
 
 
 def choose_device(name: str) -> torch.device:

@@ -30,12 +30,12 @@ class StaticUpdate:
         self._batch = Batch(*(field.clone() for field in example))
         self._names: list[str] = []
         self._values = torch.empty(0)  # [M]
-        self._replay: Callable[[], None] = self.run
+        self._launch: Callable[[], None] = self.run  # once recorded: the graph
 
     def __call__(self, batch: Batch) -> Metrics:
         for place, given in zip(self._batch, batch, strict=True):
             place.copy_(given)
-        self._replay()
+        self._launch()
         return dict(zip(self._names, self._values.clone().unbind(), strict=True))
 
     def run(self) -> None:
@@ -49,7 +49,7 @@ class StaticUpdate:
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
             self.run()
-        self._replay = graph.replay
+        self._launch = graph.replay
 
 
 def capture(update: Update, agent: Agent, optimizers: Optimizers, example: Batch) -> StaticUpdate:

@@ -11,19 +11,10 @@ from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
-from replay.config import ReplayConfig, UserError
+from replay.config import ReplayConfig
+from replay.errors import ReplayCorrupt, ReplayTimeout, ReplayUnavailable, UserError
 from replay.experience import EnvSpec, PrevState, Sequences, Step
-from replay.interface import (
-    Replay,
-    ReplayCorrupt,
-    ReplayServer,
-    ReplayStats,
-    ReplayTimeout,
-    ReplayUnavailable,
-    Sample,
-    Sampler,
-    Writer,
-)
+from replay.interface import Replay, ReplayServer, ReplayStats, Sample, Sampler, Writer
 from replay.memory_backend import HostRecords, MemoryReplay
 from replay.proxy import bypass
 
@@ -101,7 +92,8 @@ def connect(
     """
     _need_reverb()
     bypass(address)
-    from replay.reverb_client import Link, ReverbReplay
+    from replay.reverb_client import ReverbReplay
+    from replay.reverb_link import Link
 
     link = Link(address, config, spec, run_id=run_id, patience=patience, lives=lives)
     return ReverbReplay(link, should_stop)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated, TypeAlias
 
 from replay.bounds import Rule, first_fault
+from replay.errors import UserError
 
 Count: TypeAlias = Annotated[int, "1 <= x <= 1e9"]
 Capacity: TypeAlias = Annotated[int, "1 <= x <= 1e12"]
@@ -13,10 +14,6 @@ Length: TypeAlias = Annotated[int, "2 <= x <= 1e6"]
 Prefill: TypeAlias = Annotated[int, "0 <= x <= 1e12"]
 Ratio: TypeAlias = Annotated[float, "0.001 <= x <= 1e9"]
 Port: TypeAlias = Annotated[int, "0 <= x <= 65535"]
-
-
-class UserError(ValueError):
-    """The request is wrong and the user can mend it: the command line prints this one line, exit code 2."""
 
 
 @dataclass(frozen=True)

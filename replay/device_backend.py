@@ -16,7 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from replay.config import ReplayConfig, UserError, check_config
+from replay.config import ReplayConfig, check_config
+from replay.errors import UserError
 from replay.experience import Array, EnvSpec, Sequences
 from replay.interface import Sample
 from replay.memory_backend import Record, Window

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from replay.config import UserError
+from replay.errors import UserError
 
 Array: TypeAlias = NDArray[Any]
 ArrayOrTensor: TypeAlias = Any  # NDArray; torch.Tensor (not to be imported here) from a replay on a device

@@ -7,18 +7,6 @@ from typing import NamedTuple, Protocol
 from replay.experience import NO_STATE, Array, PrevState, Sequences, Step
 
 
-class ReplayTimeout(RuntimeError):
-    """No batch came in time; the text says who is waited for. Trying again is fine."""
-
-
-class ReplayUnavailable(RuntimeError):
-    """The replay server has been silent for longer than the patience that was asked for."""
-
-
-class ReplayCorrupt(RuntimeError):
-    """A saved replay cannot be read back."""
-
-
 class Sample(NamedTuple):
     """A batch of windows, drawn uniformly. The arrays (or tensors) belong to the caller."""
 

@@ -13,9 +13,10 @@ from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
-from replay.config import ReplayConfig, UserError, check_config, max_windows, min_windows, samples_per_insert
+from replay.config import ReplayConfig, check_config, max_windows, min_windows, samples_per_insert
+from replay.errors import ReplayTimeout, UserError
 from replay.experience import NO_STATE, EnvSpec, PrevState, Step
-from replay.interface import ReplayStats, ReplayTimeout, Sample
+from replay.interface import ReplayStats, Sample
 from replay.schema import bytes_per_step, check_step, field_types, mark_starts, record_dtype, to_bytes, to_sample
 from replay.stream import Stream
 

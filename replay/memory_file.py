@@ -17,8 +17,8 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from replay.atomic import make_folder, write_atomically
-from replay.config import UserError, max_windows
-from replay.interface import ReplayCorrupt
+from replay.config import max_windows
+from replay.errors import ReplayCorrupt, UserError
 from replay.memory_backend import MemoryReplay, Record, Window
 from replay.schema import record_dtype, table_name
 

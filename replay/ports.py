@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 
-from replay.config import UserError
+from replay.errors import UserError
 
 
 def free_port(port: int, *, option: str = "--replay.port") -> int:

@@ -7,7 +7,8 @@ import json
 
 import numpy as np
 
-from replay.config import ReplayConfig, UserError
+from replay.config import ReplayConfig
+from replay.errors import UserError
 from replay.experience import Array, EnvSpec, PrevState, Sequences, Step
 from replay.free_memory import available_memory
 from replay.interface import Sample

@@ -78,7 +78,7 @@ def table(game: Game, folders: list[Path]) -> str:
             *(line(cells(result)) for result in results),
             "",
             f"Mean of {game.evaluated} games of {game.id} that are not those of training. Best possible {game.best:g}, "
-            f"random {random:.2f}, learned = {SHARE:.0%} or more. A mistake is made there as well as in training.",
+            f"random {random:.2f}, learned = {SHARE:.0%} or more. A mistake is made in these games, too.",
         ]
     )
 

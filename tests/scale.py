@@ -33,13 +33,12 @@ from cluster.bench.replay import RUN, Job, answer, child, record
 from cluster.config import ClusterConfig, Config
 from cluster.messages import ActorMessage
 from cluster.metrics import Meter
-from cluster.on_ray.board import Board, Orders
-from cluster.on_ray.board_link import BoardLink
 from cluster.on_ray.environment import set_for
 from cluster.on_ray.instruments import Instruments
+from cluster.on_ray.mailbox import Mailbox, Orders
+from cluster.on_ray.mailbox_client import MESSAGE_SECONDS, MailboxClient
 from cluster.on_ray.parcels import Reader
 from cluster.on_ray.placement import ray_of
-from cluster.on_ray.roles import MESSAGE_SECONDS
 from cluster.presets import preset
 from replay import EnvSpec, ReplayConfig, connect
 
@@ -66,8 +65,8 @@ class Load:
 class Actors:
     """Some actors whose games were recorded before."""
 
-    def __init__(self, board: Any, address: str, config: ReplayConfig, spec: EnvSpec, games: int) -> None:
-        self.links = [BoardLink(board, Instruments(Meter(), None)) for _ in range(PER_PROCESS)]
+    def __init__(self, mailbox: Any, address: str, config: ReplayConfig, spec: EnvSpec, games: int) -> None:
+        self.links = [MailboxClient(mailbox, Instruments(Meter(), None)) for _ in range(PER_PROCESS)]
         recorded = record(spec)
         turns = [recorded[n % len(recorded) :] + recorded[: n % len(recorded)] for n in range(games)]
         self.replay = connect(address, config, spec, run_id=RUN)
@@ -114,9 +113,9 @@ class Learner:
     """Takes batches at the rate that the replay ratio asks for, and publishes weights."""
 
     def __init__(
-        self, board: Any, address: str, config: ReplayConfig, spec: EnvSpec, weights: list[np.ndarray]
+        self, mailbox: Any, address: str, config: ReplayConfig, spec: EnvSpec, weights: list[np.ndarray]
     ) -> None:
-        self.board, self.weights = board, weights
+        self.mailbox, self.weights = mailbox, weights
         self.sampler = connect(address, config, spec, run_id=RUN).sampler()
         self.batch = config.batch
 
@@ -132,7 +131,7 @@ class Learner:
             waited += time.monotonic() - asked
             updates += 1
             if updates % publish_every == 0:
-                self.board.publish.remote(updates, self.weights)
+                self.mailbox.publish.remote(updates, self.weights)
         elapsed = time.monotonic() - began
         cores = (cpu_seconds(psutil.Process()) - cpu) / elapsed
         return {"windows": updates * self.batch / elapsed, "wait": waited / elapsed, "cores": cores}
@@ -150,18 +149,18 @@ def measure(name: str, counts: list[int], pace: float, seconds: float) -> Iterat
         tempfile.TemporaryDirectory() as folder,
         child("serve", Job(free, spec, folder, 0.0)) as server,
     ):
-        board, address, reader = Board.remote(ClusterConfig(metrics_port=-1)), answer(server), Reader()
+        mailbox, address, reader = Mailbox.remote(ClusterConfig(metrics_port=-1)), answer(server), Reader()
         processes = -(-max(counts) // PER_PROCESS)
-        actors = [Actors.remote(board, address, free, spec, config.actor.games) for _ in range(processes)]
+        actors = [Actors.remote(mailbox, address, free, spec, config.actor.games) for _ in range(processes)]
         ray.get([actor.play.remote(1, 1e9, 3.0, 10**9) for actor in actors])  # something to sample from
-        learner = Learner.remote(board, address, replace(config.replay, prefill=0), spec, weights)
-        mailbox = next(p for p in psutil.process_iter() if "ray::Board" in " ".join(safe_cmdline(p)))
+        learner = Learner.remote(mailbox, address, replace(config.replay, prefill=0), spec, weights)
+        mailbox_process = next(p for p in psutil.process_iter() if "ray::Mailbox" in " ".join(safe_cmdline(p)))
         for count in counts:
             turn(config, actors, learner, count=count, pace=pace, seconds=WARM_UP)
-            before = [cpu_seconds(p) for p in (psutil.Process(server.pid), mailbox)]
+            before = [cpu_seconds(p) for p in (psutil.Process(server.pid), mailbox_process)]
             played, trained = turn(config, actors, learner, count=count, pace=pace, seconds=seconds)
-            after = [cpu_seconds(p) for p in (psutil.Process(server.pid), mailbox)]
-            reader.open(ray.get(board.exchange.remote(Orders(), reader.receipt)))
+            after = [cpu_seconds(p) for p in (psutil.Process(server.pid), mailbox_process)]
+            reader.open(ray.get(mailbox.exchange.remote(Orders(), reader.receipt)))
             used = [(b - a) / seconds for a, b in zip(before, after, strict=True)]
             yield summary(config, count, pace, played, trained, used)
 

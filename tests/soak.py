@@ -36,8 +36,8 @@ from tests.cluster.processes import Driver, command
 from tests.cluster.tiny import TINY, rows, wait_for
 from tests.soak_report import Death, Usage, judge_books, judge_leaks, judge_updates, table
 
-ROLES = {"actor": "ActorRole", "replay": "ReplayRole", "learner": "LearnerRole", "board": "Board"}
-DECK = ["actor"] * 4 + ["replay", "learner", "board"] * 2 + ["driver"]  # who dies in a round, in random order
+ROLES = {"actor": "ActorRole", "replay": "ReplayRole", "learner": "LearnerRole", "mailbox": "Mailbox"}
+DECK = ["actor"] * 4 + ["replay", "learner", "mailbox"] * 2 + ["driver"]  # who dies in a round, in random order
 PATIENCE = 180.0  # seconds until training must go on
 SETTLED = 60.0  # seconds after which a driver has loaded all that it needs
 OFTEN = ["--train.log-every", "1", "--train.checkpoint-every", "20", "--train.image-every", "120"]

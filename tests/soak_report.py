@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from cluster.run import books
 from cluster.run.directory import open_run
 from learner import checkpoint
-from replay.reverb_client import IN_FLIGHT
+from replay.reverb_writer import IN_FLIGHT
 from tests.cluster.tiny import rows
 
 MIB = 2**20

@@ -64,7 +64,7 @@ def bench_metrics(name: str, config: Config, device: torch.device) -> MetricsBen
             clock.mark(phase)
 
     marks = once(mark)
-    told = once(lambda: tally.feed.message(message, phases))
+    told = once(lambda: tally.recorder.message(message, phases))
     host, _, port = serve(pages_of(meter), "127.0.0.1", 0).partition(":")
     scrape = once(lambda: fetch(host, int(port)))
     return MetricsBench(

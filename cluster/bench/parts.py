@@ -18,7 +18,8 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from actors.env import make_games, open_game, resolve
+from actors.env import make_games
+from actors.game import open_game, resolve
 from actors.parallel import make_parallel_games
 from actors.rollout import play
 from cluster.assemble import env_spec, make_agent, with_state

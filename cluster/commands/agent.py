@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from actors.config import EnvConfig
-from actors.env import resolve
+from actors.game import resolve
 from cluster import assemble
 from cluster.commands.options import EvaluateOptions, ExportOptions, RecordOptions, parse
 from cluster.console.json_text import print_json
@@ -22,7 +22,7 @@ from cluster.look.hazard import table
 from cluster.look.world_report import SPEEDS, speed_table, world_report
 from cluster.run import directory as run_dir
 from learner import checkpoint
-from replay.config import UserError
+from replay.errors import UserError
 
 EVALUATION_STEPS = 27_000  # policy steps after which an evaluation game is cut off; dreamerv2 time_limit
 WINDOWS_PER_EPISODE = 20  # of --world-model

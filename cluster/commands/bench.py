@@ -27,7 +27,7 @@ from cluster.console.json_text import json_text, print_json
 from cluster.presets import preset
 from learner.device import choose_device
 from replay.atomic import write_text
-from replay.config import UserError
+from replay.errors import UserError
 
 Result = dict[str, Any]
 WIDTH = 130  # columns of the table where there is no terminal

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from cluster.console.json_text import print_json
 from cluster.console.missing import what_is_missing
-from replay.config import UserError
+from replay.errors import UserError
 
 # Package -> what it is imported as. Any of several names will do.
 PACKAGES = {

@@ -1,4 +1,4 @@
-"""What is wrong or unusual about a game: `doctor --env ID`. Plays some hundred steps slowly and looks at everything.
+"""What is wrong or unusual about a game: `doctor --env ID`. Plays it (doctor_trial.py) and looks at everything.
 
 BAD    training on it would fail, or learn nothing
 note   it can be trained on; whoever trains should know
@@ -6,9 +6,7 @@ note   it can be trained on; whoever trains should know
 
 from __future__ import annotations
 
-import hashlib
 import re
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, Literal, NamedTuple
@@ -17,15 +15,15 @@ import numpy as np
 
 from actors.calling import more_advice
 from actors.config import EnvConfig, GameBroke
-from actors.env import AtariGame, PictureGame, check_game, is_emulator_below, open_game, resolve
+from actors.env import check_game
+from actors.game import AtariGame, PictureGame, is_emulator_below, open_game, resolve
 from actors.opening import official_findings
-from actors.screen import level_table, shrink
+from cluster.commands.doctor_trial import Played, alike, play
 from cluster.commands.options import DoctorEnvOptions, parse
 from cluster.commands.train import base_config
 from cluster.console.json_text import print_json
-from replay.config import UserError
+from replay.errors import UserError
 
-STRETCH = 100  # policy steps after which a game is reset in its middle
 ENOUGH = 3  # games that must have ended before anything is concluded from how long they were
 LARGE_REWARD = 100.0  # a reward beyond it is said
 TINY = 32  # pixels: a screen with a shorter side is said
@@ -51,19 +49,6 @@ class Finding(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.level:4} {self.name:10} {self.found}" + (f": {self.mend}" if self.mend else "")
-
-
-class Played(NamedTuple):
-    """N policy steps with random actions, and what resets showed between them."""
-
-    pictures: np.ndarray  # uint8 [M, size, size, C]  observations, of every reset and every policy step
-    screens: list[bytes]  # [M]  what tells the screens apart from which they were made
-    range: tuple[int, int]  # least and most level of these screens
-    rewards: list[float]  # [N]  sum over the frames of a step
-    lengths: list[int]  # policy steps of every game that ended by itself
-    broken_off: list[int]  # likewise of those that were reset before
-    lives: list[int | str | None]  # [M]  as told; None = not told, text = what is wrong with them
-    seconds: float
 
 
 def doctor_env(arguments: list[str]) -> int:
@@ -134,76 +119,6 @@ def about_play(config: EnvConfig, *, steps: int, seed: int, length: int) -> Iter
         mend = "a larger env.sticky, or no-ops (env.noop_max) where NOOP is known, would make them differ"
         yield Finding("note", "chance", "games of two seeds are alike under the same actions", mend)
     yield about_speed(played)
-
-
-# --- Playing ---
-
-
-def play(config: EnvConfig, steps: int, seed: int) -> Played:
-    """Plays the game as it is, without our sticky actions and no-ops, and with the same actions. Raises GameBroke."""
-    config = replace(config, sticky=0.0, noop_max=0)
-    game = open_game(config, seed)
-    if isinstance(game, PictureGame):
-        game.foreign.thorough = True
-    try:
-        return play_game(game, config, np.random.default_rng(0).integers(len(game.names), size=steps))
-    finally:
-        game.close()
-
-
-def play_game(game: AtariGame | PictureGame, config: EnvConfig, actions: np.ndarray) -> Played:
-    """The same of an open game. actions: int [N]."""
-    screen = np.zeros(game.screen_shape if config.grayscale else (*game.screen_shape, 3), np.uint8)
-    table, pictures, screens, lives = level_table(config), [], [], []
-    rewards, lengths, broken_off, least, most = [], [], [], 255, 0
-
-    def see() -> None:
-        nonlocal least, most
-        game.look(screen)
-        least, most = min(least, int(screen.min())), max(most, int(screen.max()))
-        screens.append(hashlib.sha1(screen.tobytes(), usedforsecurity=False).digest())
-        pictures.append(shrink(screen, config, table).copy())  # it may be a view of the screen
-        lives.append(lives_of(game))
-
-    began, length, ended = time.perf_counter(), 0, True
-    for action in actions.tolist():
-        if ended or length == STRETCH:
-            broken_off += [] if ended else [length]
-            game.start()
-            see()
-            length = 0
-        reward, ended = policy_step(game, action, config.frame_skip)
-        see()
-        length += 1
-        rewards.append(reward)
-        lengths += [length] if ended else []
-    broken_off += [] if ended else [length]
-    seconds = time.perf_counter() - began
-    return Played(np.stack(pictures), screens, (least, most), rewards, lengths, broken_off, lives, seconds)
-
-
-def policy_step(game: AtariGame | PictureGame, action: int, frames: int) -> tuple[float, bool]:
-    """Sum of the rewards, and whether the game ended."""
-    total = 0.0
-    for _ in range(frames):
-        reward, over, cut = game.frame(action)
-        total += reward
-        if over or cut:
-            return total, True
-    return total, False
-
-
-def lives_of(game: AtariGame | PictureGame) -> int | str | None:
-    """What the game tells of them, or what is wrong with that."""
-    try:
-        return game.told_lives()
-    except GameBroke as error:
-        return str(error)
-
-
-def alike(one: Played, other: Played) -> bool:
-    """Whether two games went the same way."""
-    return (one.screens, one.rewards, one.lengths) == (other.screens, other.rewards, other.lengths)
 
 
 # --- One aspect each ---

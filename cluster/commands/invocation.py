@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from rich.console import Console
 
 from actors.config import check_same_game
-from actors.env import resolve
+from actors.game import resolve
 from cluster import assemble
 from cluster.commands.options import TrainOptions
 from cluster.config import Config
@@ -25,7 +25,7 @@ from cluster.run.records import RunLog
 from cluster.training import Job, Limits
 from learner import checkpoint
 from replay.atomic import sweep
-from replay.config import UserError
+from replay.errors import UserError
 from replay.experience import EnvSpec
 
 

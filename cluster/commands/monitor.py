@@ -13,7 +13,7 @@ from urllib.parse import urlencode
 
 from cluster.commands.options import MonitorOptions, parse
 from cluster.config import ClusterConfig, is_host_and_port
-from replay.config import UserError
+from replay.errors import UserError
 from replay.ports import free_port
 
 SETTINGS = Path(__file__).parents[1] / "deploy" / "prometheus"

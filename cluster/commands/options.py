@@ -14,9 +14,10 @@ import tyro._errors
 
 from actors.config import EnvConfig, Perturbation, Share
 from cluster.config import SECTIONS, ClusterConfig, Config
+from cluster.presets import OLD_NAMES
 from learner.config import Seed
 from replay.bounds import Kind, kinds, misfits
-from replay.config import UserError
+from replay.errors import UserError
 
 T = TypeVar("T")
 Limit: TypeAlias = Annotated[int, "1 <= x <= 1e15"]
@@ -25,7 +26,7 @@ Episodes: TypeAlias = Annotated[int, "1 <= x <= 1e6"]
 Fps: TypeAlias = Annotated[float, "0.1 <= x <= 1000"]
 Port: TypeAlias = Annotated[int, "1 <= x <= 65535"]
 Part = Literal["all", "env", "actor", "replay", "learner", "metrics", "train"]  # of the benchmark
-Preset = Literal["paper", "fast", "cpu", "seed"]  # the names of cluster.presets.PRESETS
+Preset = Literal["paper", "fast", "cpu", "blog"]  # the names of cluster.presets.PRESETS
 LONGEST = 100  # letters of a wrong value that are repeated
 
 
@@ -142,6 +143,7 @@ def parse(kind: type[T], arguments: list[str], *, command: str, default: T | Non
     """The options of one command. Raises UserError with one line where they are wrong; --help prints and exits."""
     given = {} if default is None else {"default": default}
     known = option_kinds(kind)
+    arguments = by_todays_names(arguments)
     # Private to tyro, whose version is pinned; all that it offers else is a drawing of the error for a person.
     with tyro._errors.on_parse_error(refuse(arguments, known, command)):
         options, unknown = tyro.cli(kind, args=arguments, prog=f"dreamer {command}", return_unknown_args=True, **given)
@@ -150,6 +152,18 @@ def parse(kind: type[T], arguments: list[str], *, command: str, default: T | Non
     for name, must in misfits(options):
         raise UserError(f"{as_option(name)} {must}")
     return replace(options, **{name: at_home(path) for name, path in vars(options).items() if isinstance(path, Path)})
+
+
+def by_todays_names(arguments: list[str]) -> list[str]:
+    """The same words, where a preset has its old name with the one that it has now."""
+    words = list(arguments)
+    for n, (word, before) in enumerate(zip(words, ["", *words], strict=False)):
+        name, equals, value = word.partition("=")
+        if before == "--preset":
+            words[n] = OLD_NAMES.get(word, word)
+        elif name == "--preset" and equals:
+            words[n] = f"{name}={OLD_NAMES.get(value, value)}"
+    return words
 
 
 def option_kinds(kind: type[Any]) -> dict[str, Kind]:

@@ -15,7 +15,7 @@ from cluster.console.json_text import print_json
 from cluster.run import state as run_state
 from cluster.run.directory import Run, open_run
 from cluster.run.log_file import BEGAN
-from cluster.run.records import SCORES, who_waits
+from cluster.run.progress import SCORES, who_waits
 from learner.checkpoint import list_checkpoints
 
 TAIL = 4 * 2**20  # bytes of a growing file that are read: the last hours

@@ -1,8 +1,7 @@
-"""What each command does."""
+"""`train`: what is asked for, and whether it can be."""
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import sys
 from dataclasses import replace
@@ -12,13 +11,13 @@ from typing import Any
 
 import torch
 
-from actors.env import resolve
+from actors.game import resolve
 from cluster import assemble
 from cluster.commands import choice
+from cluster.commands.describe import parameter_counts
 from cluster.commands.invocation import Asked, train_as_asked
-from cluster.commands.options import PresetOptions, TrainOptions, at_home, parse, value_of
-from cluster.config import SECTIONS, Config, check, to_json, train_every
-from cluster.console.json_text import print_json
+from cluster.commands.options import TrainOptions, at_home, parse, value_of
+from cluster.config import Config, check, train_every
 from cluster.console.signals import Stop
 from cluster.on_ray import environment as ray_environment
 from cluster.presets import preset
@@ -29,15 +28,12 @@ from cluster.run.log_file import recording
 from cluster.run.records import RunLog
 from cluster.training import Job
 from learner.device import choose_device, has_bfloat16_units, slow_bfloat16
-from replay.bounds import kinds
-from replay.config import UserError
+from replay.errors import UserError
 from replay.free_memory import available_memory
 from replay.ports import free_port
 from replay.schema import check_memory, has_room
 
 log = logging.getLogger("run")
-
-# --- train ---
 
 
 def train(arguments: list[str]) -> int:
@@ -133,9 +129,9 @@ def runtime(name: str, config: Config) -> Any:
             "use `make setup` with Python 3.11, or --runtime inline"
         )
     ray_environment.set_for(config.cluster)
-    from cluster.on_ray import driver as launch
+    from cluster.on_ray import driver
 
-    return launch
+    return driver
 
 
 def greeting(job: Job, runtime: choice.Runtime, device: torch.device, memory: str, run_log: RunLog) -> list[str]:
@@ -165,60 +161,3 @@ def greeting(job: Job, runtime: choice.Runtime, device: torch.device, memory: st
     if job.resume:
         lines.append(f"going on from {job.resume.path.name}, policy step {job.resume.policy_step:,}")
     return lines
-
-
-# --- config, params ---
-
-
-def config(arguments: list[str]) -> int:
-    """Prints every value of a preset, with what it may be, its unit and its source."""
-    options = parse(PresetOptions, arguments, command="config")
-    chosen = preset(options.preset)
-    if options.json:
-        print_json(to_json(chosen))
-        return 0
-    for section, values in to_json(chosen).items():
-        notes, allowed = field_comments(SECTIONS[section]), kinds(SECTIONS[section])
-        for name, value in values.items():
-            print(f"{section + '.' + name:26} {value!s:20} [{allowed[name]}] {notes[name]}")
-    return 0
-
-
-def field_comments(kind: type[Any]) -> dict[str, str]:
-    """Field name -> the comment behind it in the source, where unit and origin of every value are written."""
-    import inspect
-
-    lines = inspect.getsource(kind).splitlines()
-    names = {field.name for field in dataclasses.fields(kind)}
-    split = (line.partition("#") for line in lines)
-    return {code.split(":")[0].strip(): note.strip() for code, _, note in split if code.split(":")[0].strip() in names}
-
-
-def params(arguments: list[str]) -> int:
-    """Prints parameter counts."""
-    options = parse(PresetOptions, arguments, command="params")
-    counts = parameter_counts(preset(options.preset))
-    if options.json:
-        print_json(counts)
-        return 0
-    for name, count in counts.items():
-        print(f"{name:12} {count:>12,}")
-    return 0
-
-
-def parameter_counts(config: Config) -> dict[str, int]:
-    """Of every part; the target critic, a copy, is not counted."""
-    agent = assemble.make_agent(config, assemble.env_spec(config))
-    world, behavior = agent.world, agent.behavior
-    parts = {
-        "encoder": world.encoder,
-        "decoder": world.decoder,
-        "rssm": world.rssm,
-        "reward": world.reward,
-        "discount": world.discount,
-        "actor": behavior.actor,
-        "critic": behavior.critic,
-        "world_model": world,
-    }
-    counts = {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items()}
-    return counts | {"total": counts["world_model"] + counts["actor"] + counts["critic"]}

@@ -12,7 +12,7 @@ log = logging.getLogger("json")
 
 def json_text(value: Any, *, indent: int | None = None) -> str:
     """One document, on one line unless indented. Numbers that are not finite become null: see `not_finite`."""
-    return json.dumps(_finite(value), indent=indent, allow_nan=False)
+    return json.dumps(finite(value), indent=indent, allow_nan=False)
 
 
 def print_json(value: Any) -> None:
@@ -36,13 +36,14 @@ def not_finite(value: Any, name: str = "") -> list[str]:
     return [found for key, each in inner for found in not_finite(each, f"{name}.{key}" if name else key)]
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
+    """The same with null in the place of numbers that are none."""
     match value:
         case float():
             return value if math.isfinite(value) else None
         case dict():
-            return {key: _finite(each) for key, each in value.items()}
+            return {key: finite(each) for key, each in value.items()}
         case list() | tuple():
-            return [_finite(each) for each in value]
+            return [finite(each) for each in value]
         case _:
             return value

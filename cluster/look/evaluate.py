@@ -18,7 +18,8 @@ import torch
 
 from actors.config import EnvConfig
 from actors.env import make_games
-from actors.rollout import EpisodeReport, Tick, play
+from actors.episodes import EpisodeReport
+from actors.rollout import Tick, play
 from cluster.look.hazard import Hazard, hazards
 from dreamer.agent import Agent
 from dreamer.config import BehaviorConfig, ModelConfig

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from actors.rollout import EpisodeReport
+from actors.episodes import EpisodeReport
 
 WATCHED = (0, 4)  # rewards: the serve, and Breakout's first faster ball
 FEW = 8  # lives of which a share would say nothing

@@ -26,7 +26,7 @@ from dreamer.agent import Agent
 from dreamer.behaviors.parts import ActorAndCritic
 from dreamer.equations import scalar_mean, squash
 from dreamer.types import Batch, State
-from replay.config import UserError
+from replay.errors import UserError
 
 PLAY_SCALE, COMPARE_SCALE = 6, 4  # screen pixels per pixel of an observation: alone, three side by side
 HOLD = 15  # further frames for which the end of a game stays

@@ -24,7 +24,7 @@ from dreamer.equations import scalar_mean, squash
 from dreamer.insight import RATIOS, foresee_events, see_what_moves
 from dreamer.types import Batch
 from dreamer.world_model import scale_pixels
-from replay.config import UserError
+from replay.errors import UserError
 
 CONTEXT, AHEAD = 16, 15  # steps
 SETTLED = 4  # steps from the zero state after which the posterior is judged: before, nobody can know how the ball flies
@@ -60,7 +60,7 @@ def judge(agent: Agent, env: EnvConfig, batch: Batch) -> Report:
     seen = slice(min(SETTLED, context - 1), context)
     reward = squash(batch.reward, world.config.reward_squash)
     pairs = slice(seen.start - 1, seen.stop)  # what moved shows in two pictures
-    sums = see_what_moves(image[pairs], seen=shown[pairs], is_first=batch.is_first[pairs]) | foresee_events(
+    sums = see_what_moves(image[pairs], reconstruction=shown[pairs], is_first=batch.is_first[pairs]) | foresee_events(
         reward=reward[seen],
         predicted=scalar_mean(world.reward(feat[seen])),
         is_terminal=batch.is_terminal[seen],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cluster.metrics import CATALOGUE
-from cluster.metrics.spec import ACTOR, BOARD, DRIVER, EVERY, HISTOGRAM, LEARNER, REPLAY, Spec
+from cluster.metrics.spec import ACTOR, DRIVER, EVERY, HISTOGRAM, LEARNER, MAILBOX, REPLAY, Spec
 
 HEAD = """# Every metric
 
@@ -36,7 +36,11 @@ CHAPTERS = (
     (ACTOR, "Acting", "Shown by every actor process, of its own games."),
     (REPLAY, "Replay", "Shown by the process that holds the replay."),
     (LEARNER, "Learner", "Shown by the learner. Numbers of the update are means over the updates of about a second."),
-    (BOARD, "Board", "Shown by the mailbox between driver, learner and actors."),
+    (
+        MAILBOX,
+        "Mailbox",
+        "Shown by the mailbox between driver, learner and actors. In metrics it is `board`.",
+    ),
     (EVERY, "Every process", "Shown by each process, of itself; without the processes of an inline run's games."),
 )
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from cluster.metrics import Meter
-from replay.config import UserError
+from replay.errors import UserError
 
 
 class Page(NamedTuple):

@@ -219,14 +219,14 @@ BALL = (
     Spec(
         "dreamer_learner_ball_recall_ratio", GAUGE, "0 to 1",
         "of the balls of a batch, the share that the model shows within 2 pixels, so many steps ahead (0 = now)",
-        "after an hour: 0.98 now, 0.54 after 5 steps, 0.33 after 15 (README)",
+        "after an hour: 0.98 now, 0.54 after 5 steps, 0.33 after 15 (docs/results.md)",
         "0 now after 2,000 updates: the ball is not seen, no policy can play", LEARNER,
         labels={"ahead": ("0", "1", "5", "15")}, only=BREAKOUT
     ),
     Spec(
         "dreamer_learner_ball_error_pixels", GAUGE, "pixels",
         "mean distance of the dreamt ball from the real one, so many steps ahead, where both are there",
-        "after an hour: 3.4 of 40 after 15 steps (README)",
+        "after an hour: 3.4 of 40 after 15 steps (docs/results.md)",
         "does not fall: the dynamics do not know how the ball flies", LEARNER, labels={"ahead": ("1", "5", "15")},
         only=BREAKOUT
     ),

@@ -22,7 +22,7 @@ log = logging.getLogger("metrics")
 MEMORY = 0.97  # of older updates' events after each second with updates: ratios are of the last half minute, mostly
 
 
-class ActingFeed:
+class ActingRecorder:
     """An actor's numbers."""
 
     def __init__(self, meter: Meter, *, frame_skip: int) -> None:
@@ -56,7 +56,7 @@ class ActingFeed:
             meter.set("dreamer_actor_policy_age_updates", max(0, newest - version))
 
 
-class ReplayFeed:
+class ReplayRecorder:
     """The replay's numbers; those it had already at the start, from a checkpoint, are not counted as new."""
 
     def __init__(self, meter: Meter, config: ReplayConfig, stats: ReplayStats) -> None:
@@ -83,7 +83,7 @@ class ReplayFeed:
         self._meter.set("dreamer_replay_checkpoint_seconds", seconds)
 
 
-class LearnerFeed:
+class LearnerRecorder:
     """The learner's numbers. All that was read from the device is in the messages: nothing is read for a metric."""
 
     def __init__(self, meter: Meter) -> None:

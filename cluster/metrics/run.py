@@ -1,11 +1,11 @@
-"""The metrics of everything but the learner: the run and its workers, acting, the replay, the board, processes.
+"""The metrics of everything but the learner: the run and its workers, acting, the replay, the mailbox, processes.
 
 "Here" in a healthy range is the run of deploy/agents/breakout-cpu: preset cpu, two cores, one hour.
 """
 
 from __future__ import annotations
 
-from cluster.metrics.spec import ACTOR, BOARD, COUNTER, DRIVER, EVERY, GAUGE, HISTOGRAM, REPLAY, Spec
+from cluster.metrics.spec import ACTOR, COUNTER, DRIVER, EVERY, GAUGE, HISTOGRAM, MAILBOX, REPLAY, Spec
 
 # One argument a line would make this table unreadable.
 # fmt: off
@@ -27,12 +27,12 @@ WORKERS = (
         "dreamer_workers_expected", GAUGE, "processes", "processes of a role that should be running now",
         "as many as answer Prometheus (`up`)",
         "if fewer are up, one has died and is being started again, or hangs: read log.txt", DRIVER,
-        labels={"role": ("learner", "actor", "replay", "board")}, only="--runtime ray"
+        labels={"role": ("learner", "actor", "replay", MAILBOX)}, only="--runtime ray"
     ),
     Spec(
         "dreamer_worker_restarts_total", COUNTER, "starts", "processes that died and were started again", "flat",
         "the reason of each death stands in log.txt; a killed process often means too little memory", DRIVER,
-        labels={"role": ("learner", "actor", "replay", "board")}, only="--runtime ray"
+        labels={"role": ("learner", "actor", "replay", MAILBOX)}, only="--runtime ray"
     ),
     Spec(
         "dreamer_driver_policy_steps", GAUGE, "policy steps", "policy steps of the whole run, resumes included",
@@ -66,7 +66,8 @@ WORKERS = (
     Spec(
         "dreamer_driver_message_timestamp_seconds", GAUGE, "seconds since 1970", "when each worker last reported",
         "seconds ago: workers report once a second, the replay every ten; a long checkpoint may take half a minute",
-        "older: the process hangs or is starved of CPU; it is restarted only if it dies, so kill it", DRIVER,
+        "older: the process hangs or is starved of CPU; it is killed and started again after "
+        "cluster.stall_seconds (180)", DRIVER,
         labels={"worker": ()}
     ),
 )
@@ -106,13 +107,13 @@ ACTING = (
     ),
     Spec(
         "dreamer_actor_policy_version_updates", GAUGE, "updates", "update count of the policy that this actor plays",
-        "rising with the learner's updates", "stands still: the actor does not reach the board", ACTOR
+        "rising with the learner's updates", "stands still: the actor does not reach the mailbox", ACTOR
     ),
     Spec(
         "dreamer_actor_policy_age_updates", GAUGE, "updates",
         "newest update published, as this actor last heard, less that of the policy it plays",
         "0 to a few times train.publish_every (10)",
-        "hundreds: it plays with stale weights; is the actor starved of CPU, or the board slow?", ACTOR
+        "hundreds: it plays with stale weights; is the actor starved of CPU, or the mailbox slow?", ACTOR
     ),
     Spec(
         "dreamer_actor_step_seconds", HISTOGRAM, "seconds",
@@ -127,7 +128,7 @@ ACTING = (
     ),
     Spec(
         "dreamer_actor_errors_total", COUNTER, "calls", "calls that failed and were tried again or done without",
-        "flat", "rising: the board or the replay is away; log.txt tells", ACTOR, labels={"on": ("board", "replay")}
+        "flat", "rising: the mailbox or the replay is away; log.txt tells", ACTOR, labels={"on": (MAILBOX, "replay")}
     ),
 )
 
@@ -185,26 +186,26 @@ REPLAYING = (
     ),
 )
 
-BOARD_METRICS = (
+MAILBOX_METRICS = (
     Spec(
         "dreamer_board_publications_total", COUNTER, "publications", "policies published by the learner",
-        "one per train.publish_every updates", "none: the learner waits or is gone", BOARD, only="--runtime ray"
+        "one per train.publish_every updates", "none: the learner waits or is gone", MAILBOX, only="--runtime ray"
     ),
     Spec(
         "dreamer_board_pulls_total", COUNTER, "pulls", "policies fetched by actors", "up to publications x actors",
-        "none: the actors do not reach the board", BOARD, only="--runtime ray"
+        "none: the actors do not reach the mailbox", MAILBOX, only="--runtime ray"
     ),
     Spec(
         "dreamer_board_messages_waiting", GAUGE, "messages", "messages that the driver has not yet taken",
-        "below ten per worker", "rising: the driver hangs or is starved of CPU", BOARD, only="--runtime ray"
+        "below ten per worker", "rising: the driver hangs or is starved of CPU", MAILBOX, only="--runtime ray"
     ),
     Spec(
-        "dreamer_board_weights_bytes", GAUGE, "bytes", "size of the published policy", "fixed", "", BOARD,
+        "dreamer_board_weights_bytes", GAUGE, "bytes", "size of the published policy", "fixed", "", MAILBOX,
         only="--runtime ray"
     ),
     Spec(
         "dreamer_board_weights_timestamp_seconds", GAUGE, "seconds since 1970", "when a policy was last published",
-        "train.publish_every updates ago at most", "older: the learner waits, hangs or is gone", BOARD,
+        "train.publish_every updates ago at most", "older: the learner waits, hangs or is gone", MAILBOX,
         only="--runtime ray"
     ),
 )
@@ -224,4 +225,4 @@ PROCESSES = (
     ),
 )
 
-RUN_METRICS = WORKERS + ACTING + REPLAYING + BOARD_METRICS + PROCESSES
+RUN_METRICS = WORKERS + ACTING + REPLAYING + MAILBOX_METRICS + PROCESSES

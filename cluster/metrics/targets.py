@@ -17,12 +17,13 @@ from typing import Any
 from cluster.console.json_text import json_text
 from cluster.messages import Target
 from cluster.metrics.http import Page
+from cluster.metrics.spec import MAILBOX
 from cluster.trouble import cannot_write
 from replay.atomic import write_text
 
 log = logging.getLogger("targets")
 PATIENCE = 3.0  # seconds in which a living process answers, busy as it may be
-PERMANENT = ("driver", "inline", "board")  # roles that the driver never retires
+PERMANENT = ("driver", "inline", MAILBOX)  # roles that the driver never retires
 
 
 class Targets:

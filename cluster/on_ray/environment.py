@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from cluster.config import ClusterConfig
-from replay.config import UserError
+from replay.errors import UserError
 from replay.proxy import bypass
 
 # What Ray makes below its temporary directory, at its longest; the kernel takes no longer name of a socket.

@@ -12,7 +12,7 @@ from cluster.messages import Target
 from cluster.metrics import Meter
 from cluster.metrics.http import pages_of, serve
 
-AGAIN_SECONDS = 10.0  # between announcements: a board that was restarted has forgotten them
+AGAIN_SECONDS = 10.0  # between announcements: a mailbox that was restarted has forgotten them
 
 
 class Instruments(NamedTuple):
@@ -21,10 +21,10 @@ class Instruments(NamedTuple):
     meter: Meter
     target: Target | None
 
-    def announce(self, board: Any) -> None:
+    def announce(self, mailbox: Any) -> None:
         """Tells the driver, without waiting for anything."""
         if self.target:
-            board.post.remote(self.target)
+            mailbox.post.remote(self.target)
 
 
 def open_instruments(cluster: ClusterConfig, role: str, instance: str) -> Instruments:

@@ -1,6 +1,6 @@
 """Messages that get lost neither with an answer nor twice: kept until the reader says what it has got.
 
-    box (on the board)            reader (the driver)
+    box (in the mailbox)          reader (the driver)
     put(a) put(b)
                        <- take(Receipt("", 0))
     Parcel("x7", a1 b2) ->        lost, or late: the call ran into its time-out
@@ -35,7 +35,7 @@ class Parcel(NamedTuple):
     messages: list[Message]
 
 
-class Mailbox:
+class Outbox:
     """The sender's side."""
 
     def __init__(self) -> None:

@@ -1,6 +1,6 @@
 """Which process runs on which machine, and the Ray that they run on.
 
-Roles are custom resources of Ray's nodes. The head offers `head_node`: learner, replay and board go there, beside the
+Roles are custom resources of Ray's nodes. The head offers `head_node`: learner, replay and mailbox go there, beside the
 driver. Every other machine offers `actor_node`, as many as it has room for actor processes, and an actor takes one. So
 an actor without a place is a demand that makes a cluster's autoscaler start a machine. On one machine our own Ray
 offers both.
@@ -26,7 +26,7 @@ from cluster.config import ClusterConfig, Config
 from cluster.console.signals import withheld
 from cluster.errors import HeadLost, RunFailed, in_one_line
 from cluster.run.directory import Run
-from replay.config import UserError
+from replay.errors import UserError
 from replay.experience import EnvSpec
 
 log = logging.getLogger("placement")
@@ -47,7 +47,7 @@ class Place(NamedTuple):
     config: Config
     run: Run
     spec: EnvSpec
-    board: Any  # handle of the Board
+    mailbox: Any  # handle of the Mailbox
     replay_address: str
 
 

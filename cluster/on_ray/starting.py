@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from cluster.on_ray import placement
+from cluster.on_ray.actor import ActorRole
+from cluster.on_ray.learner import LearnerRole
 from cluster.on_ray.placement import Place
-from cluster.on_ray.roles import REPLAY, ActorRole, LearnerRole, ReplayRole
+from cluster.on_ray.replay_server import REPLAY, ReplayRole
 from learner.config import SPIN
 from learner.device import choose_device
 
@@ -37,7 +39,7 @@ def start_actor(place: Place, index: int, incarnation: int, policy_step: int) ->
 
 
 def _threads(number: int) -> dict[str, Any]:
-    """Ray would give every process one thread. How long idle threads spin: see cli.SPIN."""
+    """Ray would give every process one thread. How long idle threads spin: see learner.config.SPIN."""
     threads = str(number or os.cpu_count() or 1)
     return {"runtime_env": {"env_vars": {"OMP_NUM_THREADS": threads, "GOMP_SPINCOUNT": SPIN}}}
 

@@ -13,7 +13,7 @@ from typing import Any
 from cluster.config import ClusterConfig
 from cluster.messages import ActorMessage
 from cluster.on_ray import placement
-from cluster.on_ray.board import Orders
+from cluster.on_ray.mailbox import Orders
 from cluster.on_ray.worker import HEALTHY_SECONDS, Worker
 
 LOOK_SECONDS = 2.0  # between looks at what the nodes offer

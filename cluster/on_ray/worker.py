@@ -11,7 +11,7 @@ from typing import Any
 import ray
 
 from learner.config import Diverged
-from replay.config import UserError
+from replay.errors import UserError
 
 BACK_OFF = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0)  # seconds between a death and the next start, growing
 HEALTHY_SECONDS = 60.0  # alive for so long: the next death counts as the first

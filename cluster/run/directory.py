@@ -28,7 +28,7 @@ from cluster.config import Config, changes, from_json, to_json
 from cluster.console.json_text import json_text
 from learner import checkpoint
 from replay.atomic import make_folder, sweep, sync_directory, write_text
-from replay.config import UserError
+from replay.errors import UserError
 
 log = logging.getLogger("run")
 RUNS = Path("runs")  # where run directories are that were given no name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import logging
 import os
 import time
@@ -12,14 +13,17 @@ from typing import Any
 import numpy as np
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event
+from tensorboardX.proto.summary_pb2 import Summary
 from tensorboardX.summary import image as image_summary
 from tensorboardX.summary import scalar as scalar_summary
 
 from cluster.console.json_text import json_text, not_finite
+from cluster.look.images import write_gif
 from cluster.trouble import Trouble, cannot_write
 
 log = logging.getLogger("files")
 RETRY_SECONDS = 30.0  # from a failure to the next try to write curves
+FILM_FPS = 8.0  # half the game's own speed: more is to be seen in three panels
 FLUSH_SECONDS = 10.0  # that a point of a curve may stay in memory
 
 
@@ -110,6 +114,14 @@ class Curves:
     def add_image(self, name: str, image: np.ndarray, step: int) -> None:
         """A picture, uint8 [H, W, 3]."""
         self.add_summary(image_summary(name, image, dataformats="HWC"), step)
+
+    def add_film(self, name: str, frames: np.ndarray, step: int) -> None:
+        """A film, uint8 [N, H, W, 3], among the images, which play GIFs. Its own add_video would need moviepy."""
+        gif = io.BytesIO()
+        write_gif(frames, gif, FILM_FPS)
+        height, width = frames.shape[1:3]
+        image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=gif.getvalue())
+        self.add_summary(Summary(value=[Summary.Value(tag=name, image=image)]), step)
 
     def add_summary(self, summary: Any, step: int) -> None:
         """Anything else that TensorBoard shows, as a Summary of its own kind."""

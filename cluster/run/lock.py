@@ -19,7 +19,7 @@ from cluster.errors import RunDirLost
 from cluster.run.directory import LOCK, Run, make_whole
 from cluster.run.log_file import LogFile
 from cluster.trouble import Trouble
-from replay.config import UserError
+from replay.errors import UserError
 
 log = logging.getLogger("run")
 HELD = (errno.EACCES, errno.EAGAIN)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from cluster.errors import in_one_line
 from cluster.run.files import Appended
-from replay.config import UserError
+from replay.errors import UserError
 
 log = logging.getLogger("run")
 BEGAN = "began:"  # the first words of an invocation: `status` reads on from the last one

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import logging
 import math
 import time
@@ -10,31 +9,27 @@ from collections import deque
 from collections.abc import Iterable
 from typing import Any
 
-import numpy as np
 from rich.console import Console
 from rich.live import Live
 from rich.text import Text
-from tensorboardX.proto.summary_pb2 import Summary
 
-from actors.env import resolve
-from actors.rollout import EpisodeReport
+from actors.episodes import EpisodeReport
+from actors.game import resolve
 from cluster.config import Config
 from cluster.errors import RunDirLost
 from cluster.look.hazard import watched
-from cluster.look.images import write_gif
 from cluster.messages import ActorMessage, LearnerMessage, Message, Note, Target
 from cluster.run import directory as run_dir
 from cluster.run import state as run_state
 from cluster.run.books import Books
 from cluster.run.directory import Run
 from cluster.run.files import Curves, Lines
+from cluster.run.interval import Interval
 from cluster.run.lock import Keeper
+from cluster.run.progress import SCORES, Progress, progress_line
 from cluster.run.view import RunView
-from dreamer.insight import RATIOS
 
 log = logging.getLogger("run")
-FILM_FPS = 8.0  # half the game's own speed: more is to be seen in three panels
-SCORES = 100  # games whose mean is "the score"
 
 
 class RunLog:
@@ -67,7 +62,7 @@ class RunLog:
         self.unsaved = ""  # why the learner's last try to save failed; "" = it did not
         self._training = False
         self._since_update: tuple[int, int] | None = None  # (update, policy step) when training (re)started
-        self._interval = _Interval()
+        self._interval = Interval()
         self._row: dict[str, Any] = {}  # the last row of metrics.jsonl
         self._sight: dict[str, float] = {}  # for the next one
         self._metrics_file = Lines(run.path / "metrics.jsonl")
@@ -88,17 +83,11 @@ class RunLog:
                 log.warning("%s: %s", message.role, message.text)
             case Target():
                 self._view.announce(message)
-        self._view.progress(
-            policy_step=self.policy_step,
-            frame=self.policy_step * self._frame_skip,
-            update=self.update,
-            scores=self._scores,
-            ratio=self.replay_ratio(),
-        )
+        self._view.progress(self.progress())
         if self._interval.seconds() >= self.config.train.log_every:
             self.write_row()
         if self._live:
-            self._live.update(Text(self.progress_line()))
+            self._live.update(Text(self._progress_line()))
 
     def expect(self, workers: Iterable[str]) -> None:
         """Takes note of which processes should be running from now on: "learner", "replay", "actor-3" ..."""
@@ -140,9 +129,14 @@ class RunLog:
         self._metrics_file.close()
         self._episodes_file.close()
 
+    def progress(self) -> Progress:
+        """How far the run is, as of now."""
+        frame = self.policy_step * self._frame_skip
+        return Progress(self.policy_step, frame, self.update, self._scores, self.replay_ratio())
+
     def score(self) -> float | None:
         """Mean of the last finished games; None before the first."""
-        return sum(self._scores) / len(self._scores) if self._scores else None
+        return self.progress().score()
 
     def _hazard(self) -> dict[str, float | None]:
         """Of the same games the share of lives that were lost with so many rewards, see cluster/look/hazard.py."""
@@ -202,7 +196,7 @@ class RunLog:
         self._view.heard("learner")
         for name, image in message.images.items():
             if image.ndim == 4:
-                add_film(self._board, name, image, self.policy_step)
+                self._board.add_film(name, image, self.policy_step)
             else:
                 self._board.add_image(name, image, self.policy_step)
         for name, value in message.sight.items():
@@ -228,82 +222,14 @@ class RunLog:
         }
         self._sight = {}
         self._row = row
-        self._interval = _Interval(self._interval.replay_steps)
+        self._interval = Interval(self._interval.replay_steps)
         self._metrics_file.write(row)
         self._books.save()
         for name, value in row.items():
             if isinstance(value, float) and name != "time" and not name.startswith("sight/"):
                 self._board.add_scalar(f"train/{name}", value, self.policy_step)
         if not self._live:
-            self.say(self.progress_line())
+            self.say(self._progress_line())
 
-    def progress_line(self) -> str:
-        """How it is going, in one line."""
-        parts = [
-            f"policy step {self.policy_step:,} (frame {self.policy_step * self._frame_skip:,})",
-            f"update {self.update:,}",
-        ]
-        score, ratio, row = self.score(), self.replay_ratio(), self._row
-        parts.append("score -" if score is None else f"score {score:.2f} (last {len(self._scores)} games)")
-        if row:
-            parts += [
-                f"{row['updates_per_second']:.1f} updates/s",
-                f"{row['policy_steps_per_second']:.0f} steps/s",
-                "ratio -" if ratio is None else f"ratio {ratio:.2f} of {self.config.replay.replay_ratio:g}",
-                who_waits(row["learner_wait"], row["actor_wait"]),
-            ]
-        return " | ".join(parts)
-
-
-class _Interval:
-    """Sums over one logging interval."""
-
-    def __init__(self, replay_steps: int = 0) -> None:
-        self._began = time.monotonic()
-        self.played = self.updates = 0
-        self.actor_seconds = self.actor_wait = self.learner_seconds = self.learner_wait = 0.0
-        self.replay_steps = replay_steps  # as known before; not every interval brings news
-        self._sums: dict[str, float] = {}
-
-    def seconds(self) -> float:
-        return time.monotonic() - self._began
-
-    def add(self, message: LearnerMessage) -> None:
-        self.updates += message.updates
-        self.learner_seconds += message.seconds
-        self.learner_wait += message.wait_seconds
-        if message.replay:
-            self.replay_steps = message.replay.steps
-        for name, value in message.metrics.items():
-            self._sums[name] = self._sums.get(name, 0.0) + value * message.updates
-
-    def row(self) -> dict[str, float]:
-        seconds = max(self.seconds(), 1e-9)
-        means = {name: total / self.updates for name, total in self._sums.items() if self.updates}
-        parts = {part for ratio in RATIOS.values() for part in ratio}
-        return {
-            "updates_per_second": self.updates / seconds,
-            "policy_steps_per_second": self.played / seconds,
-            # A wait is known when it ends: one that began before the interval may be longer than it.
-            "learner_wait": min(1.0, self.learner_wait / max(self.learner_seconds, 1e-9)),
-            "actor_wait": min(1.0, self.actor_wait / max(self.actor_seconds, 1e-9)),
-            "replay_steps": self.replay_steps,
-            **{name: mean for name, mean in means.items() if name not in parts},
-            **{name: means[a] / means[b] for name, (a, b) in RATIOS.items() if means.get(b)},
-        }
-
-
-def add_film(board: Curves, name: str, frames: np.ndarray, policy_step: int) -> None:
-    """A film uint8 [N, H, W, 3] among TensorBoard's images, which plays GIFs. Its own add_video would need moviepy."""
-    gif = io.BytesIO()
-    write_gif(frames, gif, FILM_FPS)
-    height, width = frames.shape[1:3]
-    image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=gif.getvalue())
-    board.add_summary(Summary(value=[Summary.Value(tag=name, image=image)]), policy_step)
-
-
-def who_waits(learner: float, actor: float) -> str:
-    """The bottleneck in words, from the shares of time that each side waits."""
-    if learner > actor:
-        return f"learner waits for actors {learner:.0%}"
-    return f"actors wait for learner {actor:.0%}"
+    def _progress_line(self) -> str:
+        return progress_line(self.progress(), self._row, wanted=self.config.replay.replay_ratio)

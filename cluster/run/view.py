@@ -14,6 +14,7 @@ from cluster.metrics.http import pages_of, serve
 from cluster.metrics.spec import ACTOR, DRIVER, LEARNER, REPLAY
 from cluster.metrics.targets import Targets
 from cluster.run.directory import Run
+from cluster.run.progress import Progress
 from learner.device import choose_device
 
 
@@ -47,7 +48,7 @@ class RunView:
         self.meter.set("dreamer_driver_message_timestamp_seconds", self._heard[worker], worker)
 
     def expect(self, workers: Sequence[str]) -> None:
-        """Which workers should be running from now on: "learner", "replay", "board", "actor-3" ..."""
+        """Which workers should be running from now on: "learner", "replay", "board" (the mailbox), "actor-3" ..."""
         self.meter.forget("dreamer_workers_expected")
         for role, count in Counter(name.partition("-")[0] for name in workers).items():
             self.meter.set("dreamer_workers_expected", count, role)
@@ -58,18 +59,16 @@ class RunView:
         if self._on:
             self._targets.expect(workers)
 
-    def progress(
-        self, *, policy_step: int, frame: int, update: int, scores: Sequence[float], ratio: float | None
-    ) -> None:
-        """How far the run is; scores of the last games."""
-        self.meter.set("dreamer_driver_policy_steps", policy_step)
-        self.meter.set("dreamer_driver_frames", frame)
-        self.meter.set("dreamer_driver_updates", update)
-        if scores:
-            self.meter.set("dreamer_driver_score_points", sum(scores) / len(scores))
-            self.meter.set("dreamer_driver_score_max_points", max(scores))
-        if ratio is not None:
-            self.meter.set("dreamer_replay_ratio", ratio)
+    def progress(self, now: Progress) -> None:
+        """How far the run is."""
+        self.meter.set("dreamer_driver_policy_steps", now.policy_step)
+        self.meter.set("dreamer_driver_frames", now.frame)
+        self.meter.set("dreamer_driver_updates", now.update)
+        if (score := now.score()) is not None:
+            self.meter.set("dreamer_driver_score_points", score)
+            self.meter.set("dreamer_driver_score_max_points", max(now.scores))
+        if now.replay_ratio is not None:
+            self.meter.set("dreamer_replay_ratio", now.replay_ratio)
 
     def write(self) -> None:
         """Writes the list of targets once more."""

@@ -182,7 +182,7 @@ ACTORS = page("actors", "Actors", "The games, and the processes that play them."
               "train.publish_every (10). Hundreds: stale weights.",
               Line(EACH.format("dreamer_actor_policy_age_updates"), "{{instance}}")).min(0),
         graph("Policy played and learner's update", "The actors' lines should follow the learner's. One that stands "
-              "still: that actor does not reach the board.",
+              "still: that actor does not reach the mailbox.",
               Line(EACH.format("dreamer_actor_policy_version_updates"), "{{instance}}"),
               reference("dreamer_driver_updates", "learner")),
         graph("Steps safe in the replay", "Share of the played steps that the replay has confirmed: near 1.",
@@ -190,7 +190,7 @@ ACTORS = page("actors", "Actors", "The games, and the processes that play them."
                    f"({rate('dreamer_actor_policy_steps_total')} > 0)", "confirmed"),
               Line(f"{rate('dreamer_actor_dropped_steps_total')} / ({rate('dreamer_actor_policy_steps_total')} > 0)",
                    "dropped: games shorter than a window")).unit(RATIO).min(0),
-        graph("Failed calls", "That were tried again, in total. Should stay flat; rising: board or replay is away.",
+        graph("Failed calls", "That were tried again, in total. Should stay flat; rising: mailbox or replay is away.",
               Line("sum by (on) (dreamer_actor_errors_total)", "{{on}}")).min(0),
         shared.RESTARTS,
         graph("Policy steps", "Of the whole run, resumes included.",
@@ -228,7 +228,7 @@ REPLAY = page("replay", "Replay", "The memory between the games and the learner.
     ),
 })
 
-CLUSTER = page("cluster", "Cluster", "The processes, the board between them, and the machines.", {
+CLUSTER = page("cluster", "Cluster", "The processes, the mailbox between them, and the machines.", {
     "Processes": (
         stat("Running for", "Since this invocation of train began.", age("dreamer_run_start_timestamp_seconds")
              ).unit(AGO).span(4),
@@ -246,7 +246,7 @@ CLUSTER = page("cluster", "Cluster", "The processes, the board between them, and
         graph("Age of the processes", "As old as the run; younger: started again.",
               Line(age("dreamer_process_start_timestamp_seconds", by="instance"), "{{instance}}")).unit(SECONDS).min(0),
     ),
-    "Board: weights to the actors, news to the driver": (
+    "Mailbox: weights to the actors, news to the driver": (
         graph("Policies", "In a second. Pulled: up to published times the number of actors.",
               Line(rate("dreamer_board_publications_total"), "published"),
               Line(rate("dreamer_board_pulls_total"), "pulled"), only=RAY).unit("1/s").min(0).span(6),

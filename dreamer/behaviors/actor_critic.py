@@ -11,7 +11,7 @@ from dreamer.behaviors.parts import (
     compare_with_replay,
     describe,
     describe_policy,
-    scale_of_returns,
+    update_return_scale,
 )
 from dreamer.equations import actor_loss, critic_loss, lambda_return, survival_weight
 from dreamer.types import Metrics, Start
@@ -21,7 +21,9 @@ from dreamer.world_model import WorldModel
 def improve(own: ActorAndCritic, world: WorldModel, start: Start, step: GradSteps, mark: Mark) -> Metrics:
     """Dream, value the dream, improve the actor, then the critic.
 
-    The critic's v(s_i) includes the reward for arriving at s_i; v' bootstraps returns and serves as the baseline.
+    The critic's v(s_i) includes the reward for arriving at s_i. v' bootstraps returns and, as in the official code, is
+    the baseline: any value that does not know the action leaves REINFORCE unbiased, but with v an advantage would also
+    hold what the critic has learned since v' was copied.
     """
     c = own.config
     # REINFORCE needs no gradient through the dream; keeping its graph would double the cost of an update.
@@ -35,7 +37,7 @@ def improve(own: ActorAndCritic, world: WorldModel, start: Start, step: GradStep
     #   action     a_0   a_1 ...        a_{H-2}         (the last one leads to s_H, which has no return of its own)
     #   target        G_1  ...          G_{H-1}         an action is judged by the return of the state it reaches
     logits = own.policy(feat[:-2])
-    scale = scale_of_returns(target, return_range=own.return_range, decay=c.return_scale)
+    scale = update_return_scale(target, return_range=own.return_range, decay=c.return_scale)
     actor_objective = actor_loss(
         logits,
         action=dream.action[:-1],

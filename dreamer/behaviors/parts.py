@@ -16,13 +16,13 @@ from dreamer.nets import MLP, init_glorot
 from dreamer.types import Dream, Metrics, Start, State
 from dreamer.world_model import WorldModel
 
-# Told at the beginning of each part of an update what it is: somebody may want to know where the time goes.
+# Called as each part of an update begins, with the part's name: whoever measures learns where the time goes.
 Mark = Callable[[str], None]
 GradSteps = Mapping[str, Callable[[Tensor], Tensor]]  # group name -> (loss -> gradient norm); updates that group alone
 
 
 def no_mark(phase: str) -> None:
-    """Nobody wants to know."""
+    """Does nothing: the time of the parts is not measured."""
 
 
 class Dreamt(NamedTuple):
@@ -114,11 +114,12 @@ def move_slow_critic(slow_critic: nn.Module, critic: nn.Module, *, updates: Tens
 
 
 @torch.no_grad()
-def scale_of_returns(target: Tensor, *, return_range: Tensor | None, decay: float) -> Tensor:
-    """What advantages are divided by, so that one entropy scale fits all games: [H, N] -> []; dreamerv3.
+def update_return_scale(target: Tensor, *, return_range: Tensor | None, decay: float) -> Tensor:
+    """Moves `return_range` on, in place, and returns what advantages are divided by: [H, N] -> []; dreamerv3.
 
-    The running range from the 5th to the 95th percentile (`return_range` [2], brought up to date here), but at least 1:
-    small returns are not blown up to noise. Without such a range 1.
+    Divided by it, one entropy scale fits all games. `return_range` [2] is the running 5th and 95th percentile of the
+    returns; the scale is the way from one to the other, but at least 1: small returns are not blown up to noise. None:
+    the scale is 1.
     """
     if return_range is None:
         return target.new_ones(())

@@ -1,4 +1,4 @@
-"""Proximal policy optimisation in imagination: several small steps on one dream. The seed's way to learn a policy."""
+"""Proximal policy optimisation in imagination: several small steps on one dream. The blog's way to learn a policy."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dreamer.behaviors.parts import (
     compare_with_replay,
     describe,
     describe_policy,
-    scale_of_returns,
+    update_return_scale,
 )
 from dreamer.equations import critic_loss, lambda_return, log_prob, ppo_loss, scalar_mean, survival_weight
 from dreamer.types import Metrics, Start
@@ -48,7 +48,7 @@ def improve(own: ActorAndCritic, world: WorldModel, start: Start, step: GradStep
         target = lambda_return(dream.reward[1:], discount=dream.discount[1:], value=value, lambda_=c.return_lambda)
         weight = survival_weight(dream.discount)[1:]
         log_probs = log_prob(own.policy(feat[:-1]), dream.action)
-    scale = scale_of_returns(target, return_range=own.return_range, decay=c.return_scale)
+    scale = update_return_scale(target, return_range=own.return_range, decay=c.return_scale)
 
     dreamt = Transitions(feat[:-1], dream.action, log_probs, target, weight)
     reports = [
@@ -60,7 +60,7 @@ def improve(own: ActorAndCritic, world: WorldModel, start: Start, step: GradStep
 
 
 def improve_on(own: ActorAndCritic, batch: Transitions, scale: Tensor, step: GradSteps) -> Metrics:
-    """One step of the actor and one of the critic on a minibatch [M, ...]; scale [] as in `scale_of_returns`."""
+    """One step of the actor and one of the critic on a minibatch [M, ...]; scale [] as in `update_return_scale`."""
     c = own.config
     logits, out = own.policy(batch.feat), own.critic(batch.feat)
     advantage = batch.target - scalar_mean(out.detach())
@@ -89,7 +89,7 @@ def improve_on(own: ActorAndCritic, batch: Transitions, scale: Tensor, step: Gra
 def minibatches(dreamt: Transitions, *, count: int, size: int) -> list[Transitions]:
     """Random minibatches [M=size, ...] of all the transitions of a dream [H, N, ...].
 
-    Drawn on the device and with replacement: the seed's 10 * 512 are more than its 3,200 transitions anyway.
+    Drawn on the device and with replacement: the blog's 10 * 512 are more than its 3,200 transitions anyway.
     """
     flat = Transitions(*(field.flatten(0, 1) for field in dreamt))
     drawn = torch.randint(len(flat.target), (count, size), device=flat.target.device)

@@ -100,6 +100,10 @@ def many_actions(self):
     self.action_space = spaces.Discrete(2_000_000_000)
 
 
+def one_action(self):
+    self.action_space = spaces.Discrete(1)
+
+
 def prints(self):
     print("Hello from the game's community")
 
@@ -185,7 +189,6 @@ STRANGE = {
     "Flipped": {"reset": lambda self, seen, told: (seen[::-1], told), "step": picture(lambda seen: seen[::-1, ::-1])},
     "ReadOnly": {"step": picture(lambda seen: np.broadcast_to(seen[:1], seen.shape))},
     "OneStep": {"length": 1},
-    "OneAction": {"init": lambda self: setattr(self, "action_space", spaces.Discrete(1))},
 }
 
 for _table in (FAULTY, LIVES, LATER):
@@ -196,6 +199,7 @@ for _name, _ways in STRANGE.items():
 # Wrapped by Gymnasium, whose own wrapper stumbles first; and what cannot even be made.
 gymnasium.register("Faulty/OldApiLimited-v0", OldApi, max_episode_steps=100)
 gymnasium.register("Faulty/Seedless-v0", Seedless)
+gymnasium.register("Faulty/OneAction-v0", Faulty, kwargs={"init": one_action})
 gymnasium.register("Faulty/Item-v0", Item)
 gymnasium.register("Faulty/NoEntry-v0", "tests.actors.faulty_games:Missing")
 gymnasium.register("Faulty/NoModule-v0", "no_such_package.games:Game")

@@ -18,7 +18,7 @@ from actors.env import action_names, check_game, make_games
 from actors.foreign import Foreign
 from actors.opening import action_meanings
 from actors.parallel import ParallelGames
-from replay.config import UserError
+from replay.errors import UserError
 from tests.actors import faulty_games, toy_games
 from tests.actors.test_env import play, toy
 

@@ -23,7 +23,7 @@ from actors.env import Games, make_games
 from actors.interface import AnyGames, Arrived
 from actors.parallel import ParallelGames, make_parallel_games
 from actors.rollout import play
-from replay.config import UserError
+from replay.errors import UserError
 from tests.actors.test_rollout import make_agent
 
 ROOT = Path(__file__).parents[2]

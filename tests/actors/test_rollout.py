@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from actors import rollout
+from actors import episodes
 from actors.config import EnvConfig
 from actors.env import Games, make_games
 from actors.interface import Arrived
@@ -73,7 +73,7 @@ def test_an_episode_report_names_the_policy_that_finished_the_game_and_the_secon
     games: Games, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     versions, clock = count(5), count()
-    monkeypatch.setattr(rollout.time, "monotonic", lambda: next(clock))  # at each look a second is over
+    monkeypatch.setattr(episodes.time, "monotonic", lambda: next(clock))  # at each look a second is over
     rng = np.random.default_rng(1)
     ticks = list(islice(play(games, make_agent(), refresh=lambda: next(versions), rng=rng), 100))
     reports = [(tick, report) for tick in ticks for report in tick.episodes]

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from actors.config import EnvConfig, check_crop
-from actors.env import make_games, open_game
+from actors.env import make_games
+from actors.game import open_game
 from actors.screen import BACKGROUND, BRIGHTNESS, contrast_table, foreground, level_table, shrink
-from replay.config import UserError
+from replay.errors import UserError
 from tests.actors.test_env import CLEAR, FIRE, NOOP, PLAIN, play, random_actions, same, toy
 
 SLIPPERY = replace(PLAIN, perturb="noop")

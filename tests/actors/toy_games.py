@@ -150,6 +150,7 @@ gymnasium.register("Toy/Seeded-v0", Chance, kwargs={"own": True, "length": 1000}
 for _name, _paint in {
     "Black": np.zeros_like,
     "Dark": lambda picture: (picture > 0).astype(np.uint8),
+    "Faint": lambda picture: 9 * (picture > 0).astype(np.uint8),
     "Still": lambda picture: np.arange(picture.size).reshape(picture.shape).astype(np.uint8),
 }.items():
     gymnasium.register(f"Toy/{_name}-v0", Painted, kwargs={"paint": _paint, "length": 1000})

@@ -28,7 +28,7 @@ from tests.cluster.catching import CATCH, CATCH_ONE, Game, play, train_options
 
 kl_balancing, straight_through_sample = equations.kl_balancing, equations.straight_through_sample
 lambda_return, actor_loss = equations.lambda_return, equations.actor_loss
-scale_of_returns = actor_critic.scale_of_returns
+update_return_scale = actor_critic.update_return_scale
 world_loss, observe_step, fast_observe = WorldModel.loss, RSSM.observe_step, world_model.fast_observe
 
 
@@ -74,14 +74,14 @@ def shift_baseline() -> None:
         return lambda_return(reward, **others)
 
     def keep_scale(target: Tensor, *, return_range: Tensor | None, decay: float) -> Tensor:
-        scale[:] = [scale_of_returns(target, return_range=return_range, decay=decay)]
+        scale[:] = [update_return_scale(target, return_range=return_range, decay=decay)]
         return scale[0]
 
     def shifted(logits: Tensor, *, baseline: Tensor, **others: Tensor) -> Tensor:
         assert torch.equal(baseline, value[0][:-2] / scale[0])  # what is replaced is what is meant
         return actor_loss(logits, baseline=value[0][1:-1] / scale[0], **others)
 
-    actor_critic.scale_of_returns = keep_scale
+    actor_critic.update_return_scale = keep_scale
     actor_critic.lambda_return, actor_critic.actor_loss = keep_value, shifted
 
 

@@ -44,7 +44,7 @@ class Driver:
         return found
 
     def find(self, name: str) -> list[psutil.Process]:
-        """Its processes whose program is called `name`: ActorRole, LearnerRole, ReplayRole, Board, /raylet ..."""
+        """Its processes whose program is called `name`: ActorRole, LearnerRole, ReplayRole, Mailbox, /raylet ..."""
         return [process for process in self.tree() if name in command(process).split(" ")[0]]
 
     def hurt(self, name: str, number: signal.Signals = signal.SIGKILL, *, choice: int = 0) -> psutil.Process:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import socket
-from collections.abc import Iterator
 from pathlib import Path
 from typing import get_args
 
@@ -25,12 +23,7 @@ INLINE = ("--runtime", "inline")
 TWO_GAMES = Evaluation([1.0, 3.0], [100, 200], 5.0)
 
 
-@pytest.fixture(autouse=True)
-def signals_as_before() -> Iterator[None]:
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
+pytestmark = pytest.mark.usefixtures("signals_as_before")
 
 
 def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
@@ -59,7 +52,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["--cluster.wait-for", "2"], "cluster.wait_for must be 0 to the 1 actor processes"),
         (["--cluster.stall-seconds", "1"], "cluster.stall_seconds must be 5 to 1e9 (a busy process"),
         (["--replay.batch", "many"], "--replay.batch must be a whole number, 1 to 1e9, not 'many'"),
-        (["--preset", "papper"], "paper, fast, cpu, seed"),
+        (["--preset", "papper"], "paper, fast, cpu, blog"),
         (["--env.id", "ALE/Breakuot-v5"], "ALE/Breakout-v5"),
         (["--env.id", "CartPole-v1"], "not a picture"),
         (["--env.import-module", "no_such_games"], "cannot be imported"),
@@ -265,6 +258,28 @@ def test_a_preset_survives_json_and_shows_every_source(name: str, capsys: pytest
 
 def test_every_preset_can_be_asked_for() -> None:
     assert get_args(Preset) == tuple(presets.PRESETS)
+
+
+@pytest.mark.parametrize("form", ["--preset {}", "--preset={}"])
+def test_the_old_name_of_a_preset_is_still_understood(form: str, capsys: pytest.CaptureFixture[str]) -> None:
+    said = []
+    for name in ("blog", "seed"):
+        assert main(["config", *form.format(name).split()]) == 0
+        assert main(["params", *form.format(name).split()]) == 0
+        said.append(capsys.readouterr().out)
+    assert said[0] == said[1] != ""
+    asked = commands.understand([*form.format("seed").split(), "--seed", "3", *INLINE])
+    assert (asked.options.preset, asked.config.behavior, asked.config.train.seed) == (
+        "blog",
+        presets.blog().behavior,
+        3,
+    )
+
+
+def test_help_names_presets_as_they_are_called_today(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["config", "--help"])
+    assert "{paper,fast,cpu,blog}" in capsys.readouterr().out
 
 
 def test_changed_values_are_named_one_by_one() -> None:

@@ -17,7 +17,6 @@ from learner import checkpoint
 from tests.cluster.tiny import ROOT, finish, rows, start, train_options, update_of, wait_for
 
 INLINE = ("--runtime", "inline")
-CLOCK = {"time", "updates_per_second", "policy_steps_per_second", "learner_wait", "actor_wait"}
 
 
 @pytest.fixture(scope="module")
@@ -60,11 +59,11 @@ def test_the_agent_can_be_loaded_and_plays(run: Path) -> None:
     assert action.shape == (3,) and action.max() < 4
 
 
-def test_the_authors_variant_runs(tmp_path: Path) -> None:
-    """Preset seed with small nets: PPO, games that act at random, rewards of at most 1, and his KL."""
+def test_the_blogs_variant_runs(tmp_path: Path) -> None:
+    """Preset blog with small nets: PPO, games that act at random, rewards of at most 1, and its KL."""
     path = tmp_path / "run"
     ppo = ("--behavior.ppo-minibatches", "2", "--behavior.ppo-batch", "16", "--model.kl-swapped")
-    code, _, err = finish(start(*train_options(path, *INLINE, "--preset", "seed", *ppo, "--updates", "5")))
+    code, _, err = finish(start(*train_options(path, *INLINE, "--preset", "blog", *ppo, "--updates", "5")))
     assert code == 0, err
     found = checkpoint.load_newest(path / "checkpoints")
     assert found and found.config["behavior"]["name"] == "ppo" and found.config["actor"]["epsilon"] == 0.5

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
+import re
 import shutil
-import signal
-import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +21,7 @@ from cluster.presets import cpu
 from cluster.run import directory as run_dir
 from learner import checkpoint
 from replay import memory_file
+from tests.cluster.disks import mounted
 from tests.cluster.tiny import train_options
 
 INLINE = ("--runtime", "inline", "--cluster.metrics-port", "-1")
@@ -32,12 +32,7 @@ CATCH += ("--env.no-binary", "--env.no-life-loss", "--env.no-auto-fire")
 GREEDY = ("--replay.replay-ratio", "128")
 
 
-@pytest.fixture(autouse=True)
-def signals_as_before() -> Iterator[None]:
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
+pytestmark = pytest.mark.usefixtures("signals_as_before")
 
 
 def train(path: Path, *more: str) -> int:
@@ -115,12 +110,8 @@ def test_a_resumed_run_does_not_play_its_first_games_again(tmp_path: Path, monke
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 4 MB."""
-    if os.geteuid() != 0:
-        pytest.skip("a small file system can be mounted by root only")
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "none", str(tmp_path)], check=True)
-    yield tmp_path
-    subprocess.run(["umount", "--lazy", str(tmp_path)], check=True)
+    with mounted(tmp_path, "4m") as disk:
+        yield disk
 
 
 def files(folder: Path) -> list[str]:
@@ -199,17 +190,17 @@ def test_an_error_in_mid_update_saves_nothing_and_is_in_the_files(
     assert train(run, "--updates", "3") == 0
     failing_update(monkeypatch, 5, error)
     children = psutil.Process().children(recursive=True)
-    with pytest.raises(type(error)):
-        train(run, "--resume", "--actor.workers", "1")
+    with pytest.raises(KeyboardInterrupt) if isinstance(error, KeyboardInterrupt) else nullcontext():
+        assert train(run, "--resume", "--actor.workers", "1") == 1
     assert [path.stem for path in checkpoint.list_checkpoints(run / "checkpoints")] == ["update-000000003"]
     assert files(run / "replay") == ["update-000000003/replay.bin"]
     assert psutil.Process().children(recursive=True) == children  # those of the games have gone
     log = (run / "log.txt").read_text()
     name = type(error).__name__
-    assert f"ERROR run: ended by {name}" in log and "Traceback" in log and "in broken" in log
+    assert re.search(rf"ERROR run: ended by .*{name}", log) and "Traceback" in log and "in broken" in log
     assert "in the middle of an update" in log
     report = describe(read_files(run), now=0.0)
-    assert report["state"] == "failed" and report["why"].startswith(name)
+    assert report["state"] == "failed" and name in report["why"]
     assert name in "\n".join(lines_of(report))
 
 
@@ -224,8 +215,8 @@ def test_a_second_error_while_saving_does_not_hide_the_first(
 
     monkeypatch.setattr(checkpoint, "save", broken)
     at_tick(80, first)
-    with pytest.raises(RuntimeError, match="the first"):
-        train(tmp_path / "run")
+    assert train(tmp_path / "run") == 1
+    assert "ended by training has failed: RuntimeError: the first" in (tmp_path / "run" / "log.txt").read_text()
     assert "cannot save after the error either (RuntimeError: CUDA error: the second)" in caplog.text
     assert files(tmp_path / "run" / "replay") == []
 
@@ -235,8 +226,7 @@ def test_an_error_of_the_games_costs_no_update(tmp_path: Path, at_tick) -> None:
         raise RuntimeError("the first")
 
     at_tick(80, first)
-    with pytest.raises(RuntimeError, match="the first"):
-        train(tmp_path / "run")
+    assert train(tmp_path / "run") == 1
     assert checkpoint.load_newest(tmp_path / "run" / "checkpoints").update > 0
 
 
@@ -305,7 +295,7 @@ def test_a_directory_that_another_run_has_taken_is_left_alone(
     assert train(run, "--updates", "20") == 1
     assert "was replaced under its run, nothing can be saved" in last_line(capsys.readouterr().err)
     assert files(run) == ["config.json", "run_id"]
-    assert "ended by RunDirLost" in (tmp_path / "moved" / "log.txt").read_text()
+    assert "was replaced under its run" in (tmp_path / "moved" / "log.txt").read_text()
 
 
 # --- Numbers that are none ---

@@ -12,6 +12,7 @@ import pytest
 import torch
 from rich.console import Console
 
+from actors.parallel import make_parallel_games
 from cluster.console.signals import Stop
 from cluster.inline import InlineRun
 from cluster.presets import cpu
@@ -40,7 +41,9 @@ def make_run(tmp_path: Path) -> MakeRun:
             cluster=replace(small.cluster, host="127.0.0.1", metrics_port=-1),
         )
         run = run_dir.create(tmp_path / name, config)
-        return InlineRun(Job(config, run, Limits(updates=60), None), RunLog(config, run, Console(file=io.StringIO())))
+        games = make_parallel_games(config.env, config.actor.games, seed, config.actor.workers)
+        records = RunLog(config, run, Console(file=io.StringIO()))
+        return InlineRun(Job(config, run, Limits(updates=60), None), records, games)
 
     return make
 

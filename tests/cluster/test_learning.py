@@ -8,7 +8,7 @@ import pytest
 
 from tests.cluster.catching import CATCH, SHARE, Learned, train_until_learned
 
-pytestmark = pytest.mark.slow
+SLOW = pytest.mark.slow
 MINUTES = 8
 
 
@@ -18,11 +18,12 @@ def check(learned: Learned) -> None:
 
 
 @pytest.mark.timeout(MINUTES * 60 + 120)
-@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=SLOW), pytest.param(2, marks=SLOW)])
 def test_one_process_learns_catch(tmp_path: Path, seed: int) -> None:
     check(train_until_learned(CATCH, tmp_path / "run", seed, "--runtime", "inline", seconds=MINUTES * 60))
 
 
+@SLOW
 @pytest.mark.ray
 @pytest.mark.reverb
 @pytest.mark.timeout(MINUTES * 60 + 180)

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from actors.rollout import EpisodeReport
+from actors.episodes import EpisodeReport
 from cluster.messages import ActorMessage, LearnerMessage
 from cluster.presets import cpu
 from cluster.short_games import ShortGames
 from replay import ReplayStats
-from replay.config import UserError
+from replay.errors import UserError
 from tests.cluster.tiny import finish, start, train_options
 
 CONFIG = cpu()
@@ -91,7 +91,10 @@ SHORT = (
 )
 
 
-@pytest.mark.parametrize("runtime", ["inline", pytest.param("ray", marks=[pytest.mark.ray, pytest.mark.reverb])])
+ON_RAY = [pytest.mark.slow, pytest.mark.ray, pytest.mark.reverb]
+
+
+@pytest.mark.parametrize("runtime", ["inline", pytest.param("ray", marks=ON_RAY)])
 def test_a_training_of_short_games_ends_with_one_line(runtime: str, tmp_path: Path) -> None:
     path = tmp_path / "run"
     code, _, err = finish(start(*train_options(path, *SHORT.split(), "--runtime", runtime)))

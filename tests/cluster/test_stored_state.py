@@ -135,6 +135,7 @@ def test_a_run_that_takes_the_option_up_later_fills_its_replay_anew(tmp_path: Pa
     assert "replay.stored_state: False -> True" in err and "starts empty" in err
 
 
+@pytest.mark.slow
 @pytest.mark.ray
 @pytest.mark.reverb
 def test_a_run_on_ray_trains_from_stored_states(tmp_path: Path) -> None:

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from actors.rollout import EpisodeReport, Tick
+from actors.episodes import EpisodeReport
+from actors.rollout import Tick
 from cluster import training
 from cluster.metrics import Meter
 from cluster.training import ActorNews, Gaps, Limits, Tally, append, reached

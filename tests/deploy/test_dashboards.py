@@ -24,7 +24,6 @@ ROOT = Path(__file__).parents[2]
 CACHE = ROOT / ".cache" / "grafana-schema"
 PACKAGES = ("@grafana/schema@10.4.19", "ts-json-schema-generator@2.4.0", "typescript@5.8.3")
 COLUMNS = 24  # of Grafana's grid
-each_panel = pytest.mark.parametrize("panel", PANELS.values(), ids=PANELS)
 each_page = pytest.mark.parametrize("page", DASHBOARDS, ids=[page["uid"] for page in DASHBOARDS])
 
 
@@ -36,31 +35,43 @@ def test_the_committed_files_are_what_the_program_writes() -> None:
 # --- Queries ---
 
 
-@each_panel
-def test_queries_ask_for_declared_metrics_of_the_chosen_run(panel: dict[str, Any]) -> None:
-    for target in panel["targets"]:
-        for selector in selectors(target["expr"]):
-            assert selector.name in OTHERS or declared(selector.name), f"{selector.name} is declared nowhere"
+def queries() -> Iterator[tuple[str, str]]:
+    """(name of the panel, query) of every panel."""
+    for name, panel in PANELS.items():
+        for target in panel["targets"]:
+            yield name, target["expr"]
+
+
+def test_queries_ask_for_declared_metrics_of_the_chosen_run() -> None:
+    wrong = []
+    for name, expr in queries():
+        for selector in selectors(expr):
             chosen = {(m.name, m.value) for m in selector.matchers.matchers}
-            assert ("run", "x") in chosen or selector.name.startswith("ray_")
+            if selector.name not in OTHERS and not declared(selector.name):
+                wrong.append(f"{name}: {selector.name} is declared nowhere")
+            if ("run", "x") not in chosen and not selector.name.startswith("ray_"):
+                wrong.append(f"{name}: {selector.name} of whatever run")
             # The inline runtime has one process for all roles: who asks for one finds nothing there.
-            assert not {name for name, _ in chosen} & {"role", "instance", "job"}
+            if fixed := {label for label, _ in chosen} & {"role", "instance", "job"}:
+                wrong.append(f"{name}: {selector.name} of one {fixed} only")
+    assert not wrong, "\n".join(wrong)
 
 
-@each_panel
-def test_counters_are_asked_how_fast_they_grow(panel: dict[str, Any]) -> None:
+def test_counters_are_asked_how_fast_they_grow() -> None:
     """But for those whose total a person wants to see."""
     totals = {"dreamer_worker_restarts_total", "dreamer_actor_errors_total", "dreamer_learner_updates_total"}
-    for expr in (target["expr"] for target in panel["targets"]):
+    wrong = []
+    for name, expr in queries():
         for selector in selectors(expr):
             spec = SPECS.get(declared(selector.name) or "")
-            if spec and spec.kind != GAUGE and "rate(" not in expr and "increase(" not in expr:
-                assert selector.name in totals, expr
+            grows = spec and spec.kind != GAUGE and selector.name not in totals
+            if grows and "rate(" not in expr and "increase(" not in expr:
+                wrong.append(f"{name}: {expr}")
+    assert not wrong, "\n".join(wrong)
 
 
 def test_every_metric_is_shown_or_it_is_said_why_not() -> None:
-    exprs = [target["expr"] for panel in PANELS.values() for target in panel["targets"]]
-    shown = {declared(selector.name) for expr in exprs for selector in selectors(expr)}
+    shown = {declared(selector.name) for _, expr in queries() for selector in selectors(expr)}
     assert set(SPECS) - shown == set(NOT_SHOWN)
     assert all(NOT_SHOWN.values())
 
@@ -68,13 +79,18 @@ def test_every_metric_is_shown_or_it_is_said_why_not() -> None:
 # --- For people ---
 
 
-@each_panel
-def test_a_panel_says_what_it_means(panel: dict[str, Any]) -> None:
-    about = panel["description"]
-    assert len(about) > 5 and about.endswith(".") and "\n" not in about
-    axis = panel["options"]["yAxis"] if panel["type"] == "heatmap" else panel["fieldConfig"]["defaults"]
-    assert axis["unit"]
-    assert all(target["legendFormat"] for target in panel["targets"])
+def test_a_panel_says_what_it_means() -> None:
+    wrong = []
+    for name, panel in PANELS.items():
+        about = panel["description"]
+        axis = panel["options"]["yAxis"] if panel["type"] == "heatmap" else panel["fieldConfig"]["defaults"]
+        if len(about) <= 5 or not about.endswith(".") or "\n" in about:
+            wrong.append(f"{name}: its description is no line of text: {about!r}")
+        if not axis["unit"]:
+            wrong.append(f"{name}: no unit")
+        if not all(target["legendFormat"] for target in panel["targets"]):
+            wrong.append(f"{name}: a curve without a name")
+    assert not wrong, "\n".join(wrong)
 
 
 @each_page
@@ -127,6 +143,7 @@ def run(*command: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.xdist_group("schema")  # made by one process
 @each_page
 def test_grafanas_types_accept_a_page(page: dict[str, Any], schema: dict[str, Any]) -> None:
     jsonschema.Draft7Validator(schema).validate(page)
@@ -150,6 +167,7 @@ def spoiled(page: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield copied
 
 
+@pytest.mark.xdist_group("schema")
 def test_grafanas_types_refuse_a_page_that_is_wrong(schema: dict[str, Any]) -> None:
     wrong = list(spoiled(DASHBOARDS[0]))
     assert len(wrong) == 5

@@ -23,7 +23,7 @@ from tests.deploy.pages import PANELS, only
 from tests.deploy.promql import as_sent
 from tests.deploy.tools import need
 
-pytestmark = [pytest.mark.ray, pytest.mark.reverb]
+pytestmark = [pytest.mark.ray, pytest.mark.reverb, pytest.mark.slow]
 # What only now and then has a number must have one soon; TINY has no pictures at all.
 OFTEN = ("--train.checkpoint-every", "5", "--train.image-every", "2", "--train.video-every", "0")
 ABSENT = {  # only(panel), of panels that have no data here

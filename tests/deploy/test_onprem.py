@@ -70,7 +70,7 @@ def ask(up: Hosts, words: str, *, code: int = 0) -> str:
 def roles(host: Host) -> set[str]:
     """Which of our processes run on a host."""
     lines = " ".join(hosts.pids(host).values())
-    return {role for role in ("ActorRole", "LearnerRole", "ReplayRole", "Board") if f"ray::{role}" in lines}
+    return {role for role in ("ActorRole", "LearnerRole", "ReplayRole", "Mailbox") if f"ray::{role}" in lines}
 
 
 def run_dir(host: Host) -> Path:
@@ -96,7 +96,7 @@ def test_ray_up_brings_up_the_machines_training_runs_on_them_and_ray_down_ends_i
     no_stranger_gets_in(cluster)
     start_and_close_the_terminal(cluster)
     wait_for("actors on both workers", lambda: all(roles(cluster[name]) == {"ActorRole"} for name in WORKERS))
-    assert roles(cluster["head"]) == {"LearnerRole", "ReplayRole", "Board"}
+    assert roles(cluster["head"]) == {"LearnerRole", "ReplayRole", "Mailbox"}
     wait_for("updates", lambda: updates(cluster) > 20)
 
     refused = ask(cluster, "train", code=2)

@@ -7,7 +7,6 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
 
 from tests.deploy.promql import OTHERS, declared, selectors
@@ -65,21 +64,30 @@ def test_the_alerts_are_those_that_a_run_needs() -> None:
     assert sorted(rule["alert"] for rule in alerts()) == sorted(ALERTS)
 
 
-@pytest.mark.parametrize("rule", rules(), ids=lambda rule: rule.get("alert") or rule["record"])
-def test_a_rule_asks_for_declared_metrics(rule: dict[str, Any]) -> None:
+def test_a_rule_asks_for_declared_metrics() -> None:
     recorded = {rule["record"] for rule in rules() if "record" in rule}
-    for selector in selectors(rule["expr"]):
-        assert selector.name in OTHERS | recorded or declared(selector.name), selector.name
+    unknown = [
+        f"{rule.get('alert') or rule['record']} asks for {selector.name}"
+        for rule in rules()
+        for selector in selectors(rule["expr"])
+        if selector.name not in OTHERS | recorded and not declared(selector.name)
+    ]
+    assert not unknown, "\n".join(unknown)
 
 
-@pytest.mark.parametrize("alert", alerts(), ids=lambda alert: alert["alert"])
-def test_an_alert_says_what_to_do(alert: dict[str, Any]) -> None:
-    file, _, anchor = alert["annotations"]["runbook_url"].partition("#")
-    assert anchor == alert["alert"].lower()
-    entry = re.search(rf"^### {alert['alert']}\n(.*?)(?=^##|\Z)", (ROOT / file).read_text(), re.S | re.M)
-    assert entry, f"{alert['alert']} is not in {file}"
-    assert all(f"**{word}**" in entry[1] for word in ("Means", "Look", "Do"))
-    assert alert["labels"]["severity"] in ("info", "warning", "critical")
+def test_an_alert_says_what_to_do() -> None:
+    wrong = []
+    for alert in alerts():
+        name = alert["alert"]
+        file, _, anchor = alert["annotations"]["runbook_url"].partition("#")
+        entry = re.search(rf"^### {name}\n(.*?)(?=^##|\Z)", (ROOT / file).read_text(), re.S | re.M)
+        if anchor != name.lower() or entry is None:
+            wrong.append(f"{name} is not in {file}, or its address does not lead there")
+        elif not all(f"**{word}**" in entry[1] for word in ("Means", "Look", "Do")):
+            wrong.append(f"{name}: {file} does not say what it means, where to look and what to do")
+        if alert["labels"]["severity"] not in ("info", "warning", "critical"):
+            wrong.append(f"{name}: how bad is it?")
+    assert not wrong, "\n".join(wrong)
 
 
 def test_everything_listens_on_this_machine_only_and_no_password_is_written_down() -> None:

@@ -52,8 +52,8 @@ def to_ours(name: str, array: np.ndarray) -> np.ndarray:
     return np.concatenate([h, embed], 1)
 
 
-@pytest.fixture(scope="module")
-def agent() -> Agent:
+def official_agent() -> Agent:
+    """Ours with the official weights."""
     agent = Agent(ModelConfig(), BehaviorConfig(horizon=official.H), channels=1, num_actions=official.A)
     names = parameter_names()
     arrays = {names[name]: torch.tensor(to_ours(name, array)) for name, array in official.weights().items()}
@@ -62,11 +62,20 @@ def agent() -> Agent:
     return agent
 
 
-@pytest.fixture(scope="module")
-def batch() -> Batch:
+def official_batch() -> Batch:
     data = {key: torch.tensor(value).transpose(0, 1) for key, value in official.batch().items()}
     # Where a game begins the action may be anything: it is masked.
     return Batch(data["image"], data["action"].argmax(-1), data["reward"], data["is_first"], data["is_terminal"])
+
+
+@pytest.fixture(scope="module")
+def agent() -> Agent:
+    return official_agent()
+
+
+@pytest.fixture(scope="module")
+def batch() -> Batch:
+    return official_batch()
 
 
 @pytest.fixture(autouse=True)

@@ -155,7 +155,7 @@ def test_imagine_step_draws_z_from_the_prior_of_the_new_h(rssm: RSSM) -> None:
     with torch.no_grad():
         state = rssm.imagine_step(prev, action)
         close(state.h, rssm.recur(prev, action))
-        close(state.z.mean(0), rssm.prior(state.h[0]).softmax(-1), atol=0.02, rtol=0)
+        close(state.z.mean(0), rssm.prior_logits(state.h[0]).softmax(-1), atol=0.02, rtol=0)
 
 
 def test_observe_step_draws_z_from_the_posterior(rssm: RSSM, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -163,9 +163,9 @@ def test_observe_step_draws_z_from_the_posterior(rssm: RSSM, monkeypatch: pytest
     prev, action, embed = random_state(B), random_actions(B), torch.randn(B, EMBED)
     state, post = rssm.observe_step(prev, action, torch.zeros(B, dtype=torch.bool), embed)
     close(state.h, rssm.recur(prev, action))
-    close(post, rssm.post(state.h, embed))
+    close(post, rssm.post_logits(state.h, embed))
     close(state.z, one_hot_mode(post))
-    assert not torch.equal(state.z, one_hot_mode(rssm.prior(state.h)))
+    assert not torch.equal(state.z, one_hot_mode(rssm.prior_logits(state.h)))
 
 
 @pytest.mark.parametrize("change", ["h", "z", "action"])
@@ -218,7 +218,7 @@ def test_observe_equals_repeated_observe_step(rssm: RSSM, from_zero: bool) -> No
             assert torch.equal(unroll.state.h[t], state.h)
             assert torch.equal(unroll.state.z[t], state.z)
             assert torch.equal(unroll.post[t], post)
-            close(unroll.prior[t], rssm.prior(state.h))
+            close(unroll.prior[t], rssm.prior_logits(state.h))
 
 
 def test_a_window_goes_on_from_the_state_before_it(rssm: RSSM, monkeypatch: pytest.MonkeyPatch) -> None:

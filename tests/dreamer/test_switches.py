@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from dreamer import equations
-from dreamer.behaviors.parts import scale_of_returns
+from dreamer.behaviors.parts import update_return_scale
 from dreamer.config import BehaviorConfig, ModelConfig
 from dreamer.equations import (
     bin_values,
@@ -193,10 +193,10 @@ def test_motion_weight_multiplies_the_loss_of_moving_pixels(monkeypatch: pytest.
 def test_seeing_what_moves_counts_pixels_nearer_to_now_than_to_before() -> None:
     image = torch.zeros(2, 1, 1, 2, 2)
     image[1, 0, 0] = torch.tensor([[1.0, 1.0], [0.0, 0.0]])  # two of four pixels changed
-    seen = torch.zeros(2, 1, 1, 2, 2)
-    seen[1, 0, 0] = torch.tensor([[0.9, 0.4], [0.0, 1.0]])
+    reconstruction = torch.zeros(2, 1, 1, 2, 2)
+    reconstruction[1, 0, 0] = torch.tensor([[0.9, 0.4], [0.0, 1.0]])
     is_first = torch.tensor([[True], [False]])
-    found = see_what_moves(image, seen=seen, is_first=is_first)
+    found = see_what_moves(image, reconstruction=reconstruction, is_first=is_first)
     close(found["moved_pixels"], torch.tensor(0.5))
     close(found["moved_hits"], torch.tensor(0.25))
     close(found["moved_error"], torch.tensor((0.01 + 0.36) / 4))
@@ -220,17 +220,17 @@ def test_foreseen_events_by_hand() -> None:
 
 def test_the_scale_of_returns_is_a_running_range_of_at_least_one() -> None:
     target, running, fresh = torch.linspace(0, 100, 101).view(101, 1), torch.zeros(2), torch.zeros(2)
-    scales = [scale_of_returns(x, return_range=running, decay=0.75) for x in (target, target, torch.zeros(5, 1))]
+    scales = [update_return_scale(x, return_range=running, decay=0.75) for x in (target, target, torch.zeros(5, 1))]
     close(torch.stack(scales), torch.tensor([22.5, 39.375, 29.53125]))  # 1/4 of 95 - 5: the range began at nothing
-    close(scale_of_returns(target / 100, return_range=fresh, decay=0.5), torch.tensor(1.0))
-    close(scale_of_returns(target, return_range=None, decay=0.5), torch.tensor(1.0))
+    close(update_return_scale(target / 100, return_range=fresh, decay=0.5), torch.tensor(1.0))
+    close(update_return_scale(target, return_range=None, decay=0.5), torch.tensor(1.0))
 
 
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf, -torch.inf])
 def test_a_bad_dream_does_not_spoil_the_scale_of_returns_for_ever(bad: float) -> None:
     target, running = torch.linspace(0, 100, 101).view(101, 1), torch.tensor([5.0, 95.0])
-    close(scale_of_returns(torch.full((101, 1), bad), return_range=running, decay=0.5), torch.tensor(90.0))
-    close(scale_of_returns(target, return_range=running, decay=0.5), torch.tensor(90.0))
+    close(update_return_scale(torch.full((101, 1), bad), return_range=running, decay=0.5), torch.tensor(90.0))
+    close(update_return_scale(target, return_range=running, decay=0.5), torch.tensor(90.0))
 
 
 def test_the_slow_critic_goes_a_fraction_of_the_way() -> None:

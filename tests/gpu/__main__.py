@@ -46,7 +46,10 @@ def main(arguments: list[str] | None = None) -> int:
     options = parse(arguments)
     options.out.mkdir(parents=True, exist_ok=True)
     result: dict[str, Any] = {"date": time.strftime("%Y-%m-%d %H:%M:%S %Z"), "tiny": options.tiny}
-    keep: Callable[[], None] = lambda: numbers.write(options.out / "gpu.json", result)  # noqa: E731
+
+    def keep() -> None:
+        numbers.write(options.out / "gpu.json", result)
+
     keep()
     result["machine"] = machine(options.device)
     result["stages"] = stages = {}

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from cluster.console.json_text import finite
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -24,18 +25,6 @@ def write(path: Path, content: dict[str, Any]) -> None:
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     unfinished.write_text(json.dumps(finite(content), indent=1, default=str) + "\n")
     unfinished.replace(path)
-
-
-def finite(value: Any) -> Any:
-    match value:
-        case float():
-            return value if math.isfinite(value) else None
-        case dict():
-            return {key: finite(each) for key, each in value.items()}
-        case list() | tuple():
-            return [finite(each) for each in value]
-        case _:
-            return value
 
 
 def note(path: Path, name: str, measure: Callable[[], Any]) -> bool:

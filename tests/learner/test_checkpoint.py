@@ -16,7 +16,7 @@ from learner import checkpoint
 from learner.checkpoint import Progress
 from learner.config import TrainConfig
 from learner.step import Optimizers, make_grad_steps, make_optimizers, train_step
-from replay.config import UserError
+from replay.errors import UserError
 from tests.devices import DEVICES
 from tests.dreamer.tiny import MODEL, make_agent, random_batch
 

@@ -69,11 +69,11 @@ def as_recorded(update: StaticUpdate) -> None:
     """From now on every update leaves its metrics where the last one did, as a graph does."""
     place = update._values
 
-    def replay() -> None:
+    def launch() -> None:
         update.run()
         update._values = place.copy_(update._values)
 
-    update._replay = replay
+    update._launch = launch
 
 
 def test_every_batch_is_used_and_metrics_of_one_update_outlive_the_next() -> None:

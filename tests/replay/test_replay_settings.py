@@ -9,7 +9,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from replay.config import ReplayConfig, UserError, check_config, error_buffer, samples_per_insert
+from replay.config import ReplayConfig, check_config, error_buffer, samples_per_insert
+from replay.errors import UserError
 from replay.experience import EnvSpec, WindowCutter
 from replay.schema import bytes_per_step, check_memory, memory_needed, record_dtype, table_name
 from replay.stream import Stream

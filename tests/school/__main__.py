@@ -38,7 +38,7 @@ from cluster.presets import preset
 from cluster.run.files import Lines
 from dreamer.types import Batch, Metrics
 from learner.device import choose_device, prepare_learner
-from replay.config import UserError
+from replay.errors import UserError
 from tests.school.lessons import Lesson, policy_lesson, world_lesson
 from tests.school.recorded import batches, filled, held_out, recorded, spec_of
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from actors.env import AtariGame, PictureGame, open_game
+from actors.game import AtariGame, PictureGame, open_game
 from actors.interface import AnyGames
 from actors.parallel import make_parallel_games
 from cluster.assemble import make_agent

@@ -49,8 +49,8 @@ def findings(capsys: pytest.CaptureFixture[str], name: str, *options: str, prese
         ("Toy/Black-v0", "", 1, ("BAD", "picture", "black: no level above 0 of 255")),
         ("Toy/Still-v0", "", 1, ("BAD", "picture", "the same at every step: mend the game")),
         (
-            "Toy/Wide-v0",
-            "--env.crop 0 0 96 95 --env.contrast 0.001",
+            "Toy/Faint-v0",
+            "--env.no-binary --env.contrast 0.05",
             1,
             ("BAD", "picture", "nothing but level 0: env.crop"),
         ),

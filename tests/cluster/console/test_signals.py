@@ -43,6 +43,20 @@ def loaded(process: subprocess.Popen[str], library: str) -> bool:
         return False
 
 
+def test_the_signals_are_taken_before_anything_slow_is_imported() -> None:
+    """On a busy machine NumPy alone takes a second, and a signal in it is a traceback, or a crash."""
+    program = (
+        "import signal, sys, types\n"
+        "import cluster.__main__ as start\n"
+        "assert not {'numpy', 'rich', 'logging', 'replay'} & {*sys.modules}, 'slow'\n"
+        "cli = sys.modules['cluster.cli'] = types.ModuleType('cluster.cli')\n"
+        "cli.program = lambda: print({signal.getsignal(n).__name__ for n in start.signals.ALL})\n"
+        "start.main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr) == ("{'quit_at_once'}\n", "")
+
+
 @BOTH
 def test_while_libraries_are_imported(number: int, tmp_path: Path) -> None:
     run = tmp_path / "run"

@@ -147,9 +147,11 @@ def test_a_terminal_that_is_closed_saves(tmp_path: Path) -> None:
     try:
         os.set_blocking(terminal, False)
         wait_for("updates", lambda: drained(terminal) and update_of(run) > 5, seconds=100)
-    finally:
         os.close(terminal)
         _, status = os.waitpid(pid, 0)
+    except BaseException:
+        os.kill(pid, signal.SIGKILL)
+        raise
     assert os.waitstatus_to_exitcode(status) == 128 + signal.SIGHUP
     found = checkpoint.load_newest(run / "checkpoints")
     assert found is not None and found.update > 5

@@ -12,7 +12,8 @@ import torch
 
 from actors.config import EnvConfig
 from actors.env import make_games
-from actors.rollout import EpisodeReport, Tick, play
+from actors.episodes import EpisodeReport
+from actors.rollout import Tick, play
 from cluster.look.evaluate import Evaluation, count_games, evaluate, play_random, quotas, seeded, summary
 from cluster.look.hazard import Hazard
 from dreamer.agent import Agent

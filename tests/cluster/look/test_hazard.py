@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from actors.rollout import EpisodeReport
+from actors.episodes import EpisodeReport
 from cluster.look.hazard import FEW, Hazard, hazards, table, watched
 
 

@@ -32,7 +32,7 @@ from cluster.look.video import (
 from dreamer.agent import Agent
 from dreamer.config import BehaviorConfig, ModelConfig
 from dreamer.types import Batch, State
-from replay.config import UserError
+from replay.errors import UserError
 
 CPU = torch.device("cpu")
 GAME = EnvConfig(id="BreakoutDeterministic-v4", time_limit=200)

@@ -26,7 +26,7 @@ from cluster.look.world_report import (
 )
 from cluster.presets import cpu, paper
 from dreamer.types import Batch, State
-from replay.config import UserError
+from replay.errors import UserError
 from replay.experience import Step
 
 LENGTH = CONTEXT + AHEAD

@@ -22,7 +22,7 @@ from cluster.metrics import CATALOGUE, SPECS, Growth, Meter
 from cluster.metrics.doc import document
 from cluster.metrics.http import pages_of, serve
 from cluster.metrics.learner import SEEN, VALUES
-from cluster.metrics.recorders import LearnerFeed, ReplayFeed
+from cluster.metrics.recorders import LearnerRecorder, ReplayRecorder
 from cluster.metrics.spec import COUNTER, EVERY, GAUGE, HISTOGRAM, LEARNER, REPLAY, ROLES
 from cluster.metrics.targets import Targets, answers_now
 from cluster.presets import cpu
@@ -60,15 +60,15 @@ def test_the_page_about_metrics_is_that_of_the_catalogue() -> None:
     assert written == document(), "make it again: python -m cluster.metrics.doc > docs/metrics.md"
 
 
-def test_every_metric_that_the_code_feeds_is_declared_and_the_other_way_round() -> None:
-    fed: set[str] = set()
+def test_every_metric_that_the_code_records_is_declared_and_the_other_way_round() -> None:
+    recorded: set[str] = set()
     for path in (ROOT / "cluster").rglob("*.py"):
         if path.parts[-2:] not in (("metrics", "run.py"), ("metrics", "learner.py")):
             strings = (n.value for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Constant))
-            fed |= {s for s in strings if isinstance(s, str) and re.fullmatch("dreamer_[a-z0-9_]+", s)}
-    values = {spec.name for spec in (*VALUES.values(), *SEEN.values())}  # fed by their short names
-    assert fed <= set(SPECS)
-    assert set(SPECS) - values <= fed
+            recorded |= {s for s in strings if isinstance(s, str) and re.fullmatch("dreamer_[a-z0-9_]+", s)}
+    values = {spec.name for spec in (*VALUES.values(), *SEEN.values())}  # recorded by their short names
+    assert recorded <= set(SPECS)
+    assert set(SPECS) - values <= recorded
 
 
 def test_a_counter_starts_at_nought_and_a_gauge_with_nothing() -> None:
@@ -90,7 +90,7 @@ def test_what_grows_elsewhere_is_never_counted_back() -> None:
     assert [growth.to(count) for count in (15, 15, 3, 5)] == [5, 0, 0, 2]
 
 
-# --- What is fed ---
+# --- What is recorded ---
 
 
 def message(updates: int, **means: float) -> LearnerMessage:
@@ -99,10 +99,10 @@ def message(updates: int, **means: float) -> LearnerMessage:
 
 def test_ratios_remember_rare_events() -> None:
     meter = Meter(LEARNER)
-    feed = LearnerFeed(meter)
-    feed.message(message(10, kl=3.0, reward_hits=0.01, reward_steps=0.02, reward_guesses=0.0), {"dream": 0.5})
+    recorder = LearnerRecorder(meter)
+    recorder.message(message(10, kl=3.0, reward_hits=0.01, reward_steps=0.02, reward_guesses=0.0), {"dream": 0.5})
     for _ in range(3):  # batches without any reward
-        feed.message(message(10, kl=4.0, reward_hits=0.0, reward_steps=0.0, reward_guesses=0.0), {"dream": 0.5})
+        recorder.message(message(10, kl=4.0, reward_hits=0.0, reward_steps=0.0, reward_guesses=0.0), {"dream": 0.5})
     page = meter.page().decode()
     assert "dreamer_learner_reward_recall_ratio 0.5" in page
     assert "dreamer_learner_reward_precision_ratio" not in page  # nothing was foreseen: unknown, not 0
@@ -113,7 +113,7 @@ def test_ratios_remember_rare_events() -> None:
 def test_updates_that_were_not_finite_are_counted_and_balls_have_their_distance() -> None:
     meter = Meter(LEARNER)
     sight = {"ball_recall": 0.75, "ball_recall_5_ahead": 0.5, "ball_error_15_ahead": 3.0, "moved_recall": 1.0}
-    LearnerFeed(meter).message(message(8, nonfinite=0.25)._replace(sight=sight), {})
+    LearnerRecorder(meter).message(message(8, nonfinite=0.25)._replace(sight=sight), {})
     page = meter.page().decode()
     assert "dreamer_learner_nonfinite_updates_total 2.0" in page
     assert 'ball_recall_ratio{ahead="0"} 0.75' in page and 'ball_recall_ratio{ahead="5"} 0.5' in page
@@ -122,8 +122,8 @@ def test_updates_that_were_not_finite_are_counted_and_balls_have_their_distance(
 
 def test_what_a_replay_had_from_a_checkpoint_is_not_counted_as_new() -> None:
     meter = Meter(REPLAY)
-    feed = ReplayFeed(meter, ReplayConfig(), ReplayStats(100, 10, 50, 400, 1000))
-    feed.stats(ReplayStats(104, 11, 52, 416, 1040, actors_wait=True))
+    recorder = ReplayRecorder(meter, ReplayConfig(), ReplayStats(100, 10, 50, 400, 1000))
+    recorder.stats(ReplayStats(104, 11, 52, 416, 1040, actors_wait=True))
     page = meter.page().decode()
     assert "inserted_windows_total 2.0" in page and "sampled_windows_total 16.0" in page
     assert 'waiting{side="actors"} 1.0' in page and 'waiting{side="learner"} 0.0' in page
@@ -300,10 +300,10 @@ def test_a_gpu_that_does_not_say_how_busy_it_is_ends_nothing(
 
         monkeypatch.setattr(torch.cuda, "utilization", ask)
         meter = Meter(LEARNER)
-        feed = LearnerFeed(meter)
+        recorder = LearnerRecorder(meter)
         caplog.clear()
         for _ in range(4):
-            feed.gpu(gpu)
+            recorder.gpu(gpu)
         assert len(caplog.records) == 1 and type(error).__name__ in caplog.text
         page = meter.page().decode()
         assert "dreamer_learner_gpu_memory_bytes 7.0" in page

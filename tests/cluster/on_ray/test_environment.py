@@ -10,7 +10,7 @@ import pytest
 from cluster.cli import main
 from cluster.config import ClusterConfig
 from cluster.on_ray import environment as ray_environment
-from replay.config import UserError
+from replay.errors import UserError
 from tests.cluster.tiny import train_options
 
 

@@ -1,9 +1,9 @@
-"""Messages on the way from the board to the driver: none is lost with an answer that never came, none counts twice."""
+"""Messages from the mailbox to the driver: none is lost with an answer that never came, none counts twice."""
 
 from __future__ import annotations
 
 from cluster.messages import Note
-from cluster.on_ray.parcels import Mailbox, Parcel, Reader
+from cluster.on_ray.parcels import Outbox, Parcel, Reader
 
 
 def note(text: str) -> Note:
@@ -14,8 +14,8 @@ def texts(messages: list) -> str:
     return "".join(message.text for message in messages)
 
 
-def box_of(text: str, box: Mailbox | None = None) -> Mailbox:
-    box = box or Mailbox()
+def box_of(text: str, box: Outbox | None = None) -> Outbox:
+    box = box or Outbox()
     for letter in text:
         box.put(note(letter))
     return box
@@ -62,7 +62,7 @@ def test_a_box_that_is_started_again_counts_anew() -> None:
 def test_an_empty_box_that_is_started_again_is_known_from_then_on() -> None:
     reader = Reader()
     reader.open(box_of("abc").take(reader.receipt))
-    fresh = Mailbox()
+    fresh = Outbox()
     assert reader.open(fresh.take(reader.receipt)) == []
     box_of("d", fresh)
     assert texts(reader.open(fresh.take(reader.receipt))) == "d"

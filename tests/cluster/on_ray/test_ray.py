@@ -160,6 +160,7 @@ def metrics(run: Path) -> list[dict]:
     return rows(run / "metrics.jsonl")
 
 
+@pytest.mark.slow
 def test_a_killed_driver_takes_everything_with_it_and_the_run_resumes(
     tmp_path: Path, processes: list[subprocess.Popen[str]]
 ) -> None:

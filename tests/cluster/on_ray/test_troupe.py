@@ -18,9 +18,9 @@ pytest.importorskip("ray", reason="needs Ray: Python 3.11")
 from cluster.messages import ActorMessage
 from cluster.on_ray import placement, troupe
 from cluster.on_ray import worker as supervise
-from cluster.on_ray.board import Orders
+from cluster.on_ray.mailbox import Orders
 from cluster.on_ray.troupe import Troupe
-from replay.config import UserError
+from replay.errors import UserError
 from replay.ports import free_port
 
 pytestmark = pytest.mark.ray

@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip("ray")
 
-from actors.rollout import EpisodeReport
+from actors.episodes import EpisodeReport
 from cluster.config import ClusterConfig
 from cluster.messages import ActorMessage
 from cluster.on_ray import placement

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from cluster.run import books, files
 from cluster.run.books import Books
 from cluster.run.files import Curves, Lines
 from cluster.run.log_file import recording
+from tests.cluster.disks import fill, mounted
 from tests.cluster.tiny import ROOT, rows
 
 
@@ -53,18 +53,8 @@ def test_the_books_of_earlier_drivers_stay(tmp_path: Path) -> None:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 256 KiB."""
-    if os.geteuid() != 0:
-        pytest.skip("a small file system can be mounted by root only")
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "none", str(tmp_path)], check=True)
-    yield tmp_path
-    subprocess.run(["umount", "--lazy", str(tmp_path)], check=True)
-
-
-def fill(path: Path) -> None:
-    with path.open("wb", buffering=0) as file, pytest.raises(OSError, match="No space left"):
-        while True:
-            file.write(bytes(1024))
+    with mounted(tmp_path, "256k") as disk:
+        yield disk
 
 
 def test_a_full_disk_costs_lines_and_points_but_neither_whole_lines_nor_the_process(

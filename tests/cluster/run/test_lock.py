@@ -22,14 +22,14 @@ from cluster.run import directory as run_dir
 from cluster.run.directory import Run
 from cluster.run.lock import Keeper, RunLock
 from cluster.run.log_file import LogFile
-from replay.config import UserError
+from replay.errors import UserError
 from tests.cluster.tiny import ROOT, train_options
 
 # Holds the lock until its input ends; its child outlives it by a minute, and is no reason to keep the lock.
 HOLDER = """
 import os, sys, time
 from pathlib import Path
-from cluster.run_lock import RunLock
+from cluster.run.lock import RunLock
 lock = RunLock()
 lock.take(Path(sys.argv[1]))
 child = os.fork()

@@ -14,14 +14,15 @@ from PIL import Image
 from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from actors.rollout import EpisodeReport
+from actors.episodes import EpisodeReport
 from cluster.commands.invocation import say_end
 from cluster.config import Config
 from cluster.console.signals import Stop
 from cluster.messages import ActorMessage, LearnerMessage
 from cluster.presets import cpu
 from cluster.run import directory as run_dir
-from cluster.run.records import RunLog, who_waits
+from cluster.run.progress import who_waits
+from cluster.run.records import RunLog
 from cluster.training import ActorNews
 from replay import ReplayStats
 from tests.cluster.tiny import rows

@@ -1,6 +1,6 @@
-"""The notice board: a tiny Ray actor between the driver, the learner and the actors.
+"""The mailbox: a tiny Ray actor between the driver, the learner and the actors.
 
-The learner's own Ray actor is inside its loop and cannot answer calls; and what the board puts into the object store
+The learner's own Ray actor is inside its loop and cannot answer calls; and what the mailbox puts into the object store
 outlives a learner that dies.
 """
 
@@ -15,10 +15,11 @@ import ray
 
 from cluster.config import ClusterConfig
 from cluster.messages import Message, Note
+from cluster.metrics.spec import MAILBOX
 from cluster.on_ray.instruments import open_instruments
-from cluster.on_ray.parcels import Mailbox, Parcel, Receipt
+from cluster.on_ray.parcels import Outbox, Parcel, Receipt
 
-NOTHING = -1  # in the place of an update: there are no weights on the board
+NOTHING = -1  # in the place of an update: there are no weights in the mailbox
 
 
 class Orders(NamedTuple):
@@ -39,23 +40,23 @@ class Orders(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What the board says to whoever leaves a message."""
+    """What the mailbox says to whoever leaves a message."""
 
     orders: Orders | None  # None: it was started again just now, and the driver has not spoken yet
-    published: int  # update of the policy on the board; NOTHING: the learner is to publish again
+    published: int  # update of the policy in the mailbox; NOTHING: the learner is to publish again
 
 
 class Weights(NamedTuple):
     """A published policy."""
 
-    serial: int  # grows with every publication, also when a learner or a board is started again
+    serial: int  # grows with every publication, also when a learner or a mailbox is started again
     update: int
     ref: list[Any]  # [object reference to list of arrays]; in a list, so that Ray hands on the reference
 
 
 @ray.remote(num_cpus=0, max_restarts=-1)
-class Board:
-    """Mailbox for weights (newest only) and messages (until the driver has got them).
+class Mailbox:
+    """Keeps weights (newest only) and messages (until the driver has got them).
 
     Ray starts it again when it dies, empty: the driver repeats its orders twice a second, the learner publishes when it
     hears that there are no weights, and the totals in an actor's next message make up for those that were lost.
@@ -63,10 +64,10 @@ class Board:
 
     def __init__(self, cluster: ClusterConfig) -> None:
         self._weights: Weights | None = None
-        self._serial = time.time_ns()  # a board that is started again does not use a number twice
-        self._mail = Mailbox()
+        self._serial = time.time_ns()  # a mailbox that is started again does not use a number twice
+        self._mail = Outbox()
         self._orders: Orders | None = None
-        self._meter, target = open_instruments(cluster, "board", "board")
+        self._meter, target = open_instruments(cluster, MAILBOX, MAILBOX)
         if target:
             self._mail.put(target)
 
@@ -102,9 +103,9 @@ class Board:
 class NoteHandler(logging.Handler):
     """Sends warnings of a worker process to the driver, where somebody reads them."""
 
-    def __init__(self, board: Any, role: str) -> None:
+    def __init__(self, mailbox: Any, role: str) -> None:
         super().__init__(logging.WARNING)
-        self._board, self._role = board, role
+        self._mailbox, self._role = mailbox, role
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._board.post.remote(Note(self._role, record.getMessage()))
+        self._mailbox.post.remote(Note(self._role, record.getMessage()))
