@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable, Iterator
+
 import numpy as np
 
 from actors.calling import at_start
 from actors.config import EnvConfig, check_crop, check_numbers
+from actors.foreign import REHEARSED
 from actors.game import AtariGame, PictureGame, open_game, resolve
 from actors.interface import Arrived
 from actors.screen import level_table, one_thread, shrink
 from replay.errors import UserError
 from replay.experience import EnvSpec, Step
+
+log = logging.getLogger("games")
 
 # What the perturbation noop does. Of a wait before the serve Breakout keeps only its length modulo 4: training has seen
 # these four starts, and a longer wait adds none. So the hand slips as well.
@@ -150,16 +156,33 @@ def action_names(config: EnvConfig) -> list[str]:
     return games.games[0].names
 
 
-def check_game(config: EnvConfig) -> EnvSpec:
-    """What the game looks like from outside, after trying it. Raises a UserError, one line, if it cannot be played."""
+def check_game(config: EnvConfig, say: Callable[[str], None] = log.debug) -> EnvSpec:
+    """What the game looks like from outside, after trying it. Raises a UserError, one line, if it cannot be played.
+
+    say: hears what is odd about a game that can.
+    """
     games = make_games(config, num=1, seed=0)
     try:
         with at_start(config.id):
             for game in games.games:
                 if isinstance(game, PictureGame):
                     game.foreign.rehearse()
-            games.reset()
-            games.step(np.zeros(1, np.int32))
+            for oddity in oddities(games):
+                say(f"{config.id} {oddity} (python -m cluster doctor --env {config.id} says more)")
     finally:
         games.close()
     return games.spec
+
+
+def oddities(games: Games) -> Iterator[str]:
+    """What somebody should know who trains on it; plays it a little. Raises GameBroke."""
+    for game in games.games:
+        if isinstance(game, PictureGame) and (changed := game.foreign.changed()):
+            yield f"changes {changed} of the process that it is played in: put back each time"
+    number = games.spec.num_actions
+    if number == 1:
+        yield "has one action only: there is nothing to learn"
+    first = games.reset().step.obs
+    later = [games.step(np.full(games.num, step % number)).step.obs for step in range(REHEARSED)]
+    if all((obs == first).all() for obs in later):
+        yield f"shows the same picture at each of {REHEARSED} steps: if that goes on, nothing can be learned"

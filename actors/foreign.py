@@ -30,8 +30,10 @@ class Foreign:
 
     def __init__(self, config: EnvConfig) -> None:
         self.id = config.id
+        self._making, self._resetting = Calling(self.id, "making it"), Calling(self.id, "reset()")
+        self._stepping = Calling(self.id, "step()", often=True)
         with at_start(self.id):
-            self.env = make(config.id)
+            self.env = make(config.id, self._making)
             with Calling(self.id, "looking at its spaces"):
                 check_spaces(self.env, self.id)
                 seen, actions = self.env.observation_space, self.env.action_space
@@ -43,7 +45,6 @@ class Foreign:
             with Calling(self.id, "get_action_meanings()"):
                 self.names = action_meanings(self.env)  # None where they are not known
         self.thorough = False  # whether pictures are also held against the range that is declared, which takes longer
-        self._resetting, self._stepping = Calling(self.id, "reset()"), Calling(self.id, "step()")
 
     def reset(self, seed: int | None = None) -> tuple[np.ndarray, Mapping[str, Any]]:
         """Starts the game -> picture, info. Raises GameBroke."""
@@ -88,6 +89,10 @@ class Foreign:
                 self.reset()
         self.reset()
         self.thorough = False
+
+    def changed(self) -> str:
+        """What it has changed of the process that it is in, in words; "" = nothing."""
+        return " and ".join(sorted(self._making.changed | self._resetting.changed))
 
     def close(self) -> None:
         """Raises GameBroke."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import logging
 import re
 import warnings
 from typing import Any
@@ -15,6 +16,9 @@ from gymnasium.utils.env_checker import check_env
 from actors.calling import Calling
 from actors.config import EnvConfig, GameBroke
 from replay.errors import UserError
+
+MOST_ACTIONS = 65_536  # that a network can tell apart; far more than any game has
+log = logging.getLogger("games")
 
 
 def import_games(config: EnvConfig) -> None:
@@ -28,7 +32,7 @@ def import_games(config: EnvConfig) -> None:
             "and set PYTHONPATH to the folder that it is in"
         )
     try:
-        with Calling(f"env.import_module {name}", "its import"):
+        with Calling(f"env.import_module {name}", "its import") as importing:
             importlib.import_module(name)
     except GameBroke as broke:
         error = broke.__cause__
@@ -36,6 +40,8 @@ def import_games(config: EnvConfig) -> None:
             mend = "install it or set PYTHONPATH"
             raise UserError(f"env.import_module {name} cannot be imported ({error}): {mend}") from error
         raise UserError(f"{broke}: mend the module") from error
+    if importing.changed:
+        log.warning("the import of %s has changed %s of this process: put back", name, " and ".join(importing.changed))
 
 
 def find(config: EnvConfig) -> gymnasium.envs.registration.EnvSpec:
@@ -74,9 +80,8 @@ def whose(config: EnvConfig) -> str:
     return f" ({config.import_module} registers no game: it must call gymnasium.register when it is imported)"
 
 
-def make(name: str) -> gymnasium.Env:
+def make(name: str, making: Calling) -> gymnasium.Env:
     """A game of Gymnasium. One that wants to be told how to draw is told: into an array. Raises GameBroke."""
-    making = Calling(name, "making it")
     try:
         with making:
             return gymnasium.make(name, disable_env_checker=True)
@@ -104,6 +109,8 @@ def check_spaces(env: gymnasium.Env, name: str) -> None:
         raise UserError(f"the picture of {name} has only the levels 0 and 1: wrap the game and multiply it by 255")
     if not isinstance(actions, gymnasium.spaces.Discrete):
         raise UserError(f"the actions of {name} are not discrete but {type(actions).__name__}: choose another env.id")
+    if actions.n > MOST_ACTIONS:
+        raise UserError(f"{name} has {actions.n:,} actions, of which {MOST_ACTIONS:,} can be told apart: wrap the game")
 
 
 def how_to_show(seen: Any, shape: tuple[int, ...]) -> str:
@@ -155,7 +162,7 @@ def official_findings(name: str) -> list[str] | None:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
-            env = make(name)
+            env = make(name, checking)
         except GameBroke:
             return None
         try:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,6 +18,8 @@ from learner.checkpoint import Checkpoint
 from learner.device import choose_device
 from replay.errors import UserError
 from replay.experience import EnvSpec
+
+log = logging.getLogger("games")
 
 
 def make_agent(config: Config, spec: EnvSpec) -> Agent:
@@ -36,9 +40,12 @@ def check_network(config: Config, spec: EnvSpec, available: int) -> None:
         )
 
 
-def env_spec(config: Config) -> EnvSpec:
-    """Tries the game once to see what it looks like; raises UserError where it cannot be played."""
-    return with_state(check_game(config.env), config)
+def env_spec(config: Config, say: Callable[[str], None] = log.debug) -> EnvSpec:
+    """Tries the game once to see what it looks like; raises UserError where it cannot be played.
+
+    say: hears what else is wrong with it.
+    """
+    return with_state(check_game(config.env, say), config)
 
 
 def with_state(spec: EnvSpec, config: Config) -> EnvSpec:
@@ -61,6 +68,6 @@ def load(run: str | Path, *, path: Path | None = None, device: str = "cpu") -> L
     found = checkpoint.load(path) if path else checkpoint.load_newest(opened.checkpoints)
     if found is None:
         raise UserError(f"{run} has no checkpoint yet: train it first")
-    agent = make_agent(config, env_spec(config))
+    agent = make_agent(config, env_spec(config, log.warning))
     checkpoint.restore(found, agent)
     return Loaded(agent.to(choose_device(device)).eval(), config, found)

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
-from cluster.console import signals, terminal
+from cluster.console import signals, strays, terminal
 
 Command = Callable[[list[str]], int]
 
@@ -35,8 +35,11 @@ HELP = (["-h"], ["--help"], ["help"])
 
 def program() -> NoReturn:
     """The whole life of the process."""
+    terminal.keep_result_apart()
+    strays.tell()
     code = main()
     signals.take(signals.quit_with(code))
+    strays.leave(code)
     sys.exit(code)
 
 

@@ -88,6 +88,7 @@ def examine(config: EnvConfig, *, steps: int, seed: int, length: int) -> Iterato
     yield Finding("ok", "game", f"{config.id} starts")
     yield from about_actions(game, config)
     yield from about_screen(game)
+    yield from about_manners(game)
     game.close()
     wrong = list(about_settings(config, plain))
     yield from wrong
@@ -130,6 +131,9 @@ def about_actions(game: AtariGame | PictureGame, config: EnvConfig) -> Iterator[
     without = {"NOOP": "no no-ops at a game's start (env.noop_max)", "FIRE": "no automatic FIRE (env.auto_fire)"}
     if not game.named:
         names = f"{len(game.names)}; what they mean is not told, or a wrapper changes it"
+    if len(game.names) == 1:
+        yield Finding("BAD", "actions", "one only", "there is nothing to choose, and so nothing to learn")
+        return
     yield Finding("note" if lacking else "ok", "actions", names, "; ".join(without[name] for name in lacking))
 
 
@@ -143,6 +147,12 @@ def about_screen(game: AtariGame | PictureGame) -> Iterator[Finding]:
     if is_emulator_below(game):
         mend = "env.frame_skip and env.sticky come on top of what it does itself (in ALE/...-v5 4 frames and 0.25)"
         yield Finding("note", "emulator", "an Atari game in a wrapper", mend)
+
+
+def about_manners(game: AtariGame | PictureGame) -> Iterator[Finding]:
+    """What it changes of what is not its own."""
+    if isinstance(game, PictureGame) and (changed := game.foreign.changed()):
+        yield Finding("note", "manners", f"it changes {changed} of its process", "that is put back each time")
 
 
 def about_settings(config: EnvConfig, plain: EnvConfig) -> Iterator[Finding]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from dataclasses import replace
 from importlib.util import find_spec
@@ -32,6 +33,8 @@ from replay.free_memory import available_memory
 from replay.ports import free_port
 from replay.schema import check_memory, has_room
 
+log = logging.getLogger("run")
+
 
 def train(arguments: list[str]) -> int:
     """Trains; 0 at a limit, 130 or 143 after a signal, everything saved; 1 if the last updates could not be saved."""
@@ -58,7 +61,7 @@ def understand(arguments: list[str]) -> Asked:
     device = choose_device(config.train.device)
     asked = value_of("--train.precision", arguments) is not None
     config, precision = choice.choose_precision(config, units=has_bfloat16_units(device), asked=asked)
-    spec = assemble.env_spec(config)
+    spec = assemble.env_spec(config, log.warning)
     before = run_state.read(options.run_dir) if options.resume and options.run_dir else None
     gpu_memory = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else None
     chosen = choice.choose_runtime(

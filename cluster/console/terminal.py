@@ -3,7 +3,8 @@
 The reader of a pipe goes (`train 2>&1 | head`), or stops reading; a disk is full under `2> log`; a terminal is closed,
 or its output stopped with Ctrl-S; there is none at all (`2>&-`); it cannot show every letter. log.txt has the lines.
 
-What a command prints on standard output is its result: that it could not be written is an error.
+What a command prints on standard output is its result: that it could not be written is an error. Nobody else prints
+there: what libraries, the games and the programs that these start write to descriptor 1 goes to standard error.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ def takes(descriptor: int, milliseconds: int) -> bool:
 
 def result_is_unwanted() -> bool:
     """Whether the reader of the result has gone: `evaluate --json | head -1`."""
-    return any(events & select.POLLERR for _, events in _poll(1, 0))
+    return any(events & select.POLLERR for _, events in _poll(_descriptor_of(sys.stdout), 0))
 
 
 def _poll(descriptor: int, milliseconds: int) -> list[tuple[int, int]]:
@@ -87,6 +88,15 @@ def prepare() -> None:
         )
 
 
+def keep_result_apart() -> None:
+    """Makes standard output of this process one that only sys.stdout leads to; for the life of the process."""
+    for descriptor in (0, 1, 2):
+        _open(descriptor)
+    encoding = "utf-8" if sys.stdout is None else sys.stdout.encoding
+    sys.stdout = open(os.dup(1), "w", encoding=encoding)  # noqa: SIM115
+    os.dup2(2, 1)
+
+
 def _open(descriptor: int) -> None:
     """One that was closed at the start would be given to the next file that is opened, and get what others print."""
     try:
@@ -114,5 +124,5 @@ def flush_result() -> None:
 def drop_result() -> None:
     """What is left of the result goes nowhere."""
     with suppress(OSError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), _descriptor_of(sys.stdout), inheritable=False)
         sys.stdout.flush()

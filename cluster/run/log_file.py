@@ -51,11 +51,12 @@ class LogFile(logging.Handler):
         text = ("ended by %s", (in_one_line(error),))
         self.handle(log.makeRecord(log.name, logging.ERROR, __file__, 0, *text, where))
 
-    def close(self) -> None:
+    def finish(self) -> None:
+        """The last line is written. Not `close`: that is called by whoever sets logging up anew for himself."""
         if self._file is not None:
             self._file.close()
             self._file = None
-        super().close()
+        self.close()
 
 
 @contextmanager
@@ -72,4 +73,4 @@ def recording(arguments: list[str]) -> Iterator[LogFile]:
         yield handler
     finally:
         logging.getLogger().removeHandler(handler)
-        handler.close()
+        handler.finish()

@@ -91,6 +91,19 @@ def wants_drawing(self):
         raise ValueError("render_mode must be given")
 
 
+class Unprintable(Exception):
+    def __str__(self):
+        raise RuntimeError("no words")
+
+
+def many_actions(self):
+    self.action_space = spaces.Discrete(2_000_000_000)
+
+
+def one_action(self):
+    self.action_space = spaces.Discrete(1)
+
+
 def prints(self):
     print("Hello from the game's community")
 
@@ -102,6 +115,9 @@ FAULTY = {
     "InitAssert": ({"init": raises(AssertionError())}, "making it raised AssertionError"),
     "InitExit": ({"init": raises(SystemExit(3))}, "making it raised SystemExit: 3"),
     "InitManyLines": ({"init": raises(ValueError("one\ntwo\n"))}, "making it raised ValueError: one two"),
+    "InitUnprintable": ({"init": raises(Unprintable())}, r"making it raised Unprintable: \(it cannot be shown\)"),
+    "InitColours": ({"init": raises(ValueError("\x1b[31mred\x07\x1b[0m"))}, r"raised ValueError: red \("),
+    "InitActions": ({"init": many_actions}, "has 2,000,000,000 actions, of which"),
     "InitNoSpace": ({"init": lambda self: delattr(self, "action_space")}, "spaces raised AttributeError"),
     "ResetRaises": (
         {"reset": raises(KeyError("level"))},
@@ -183,6 +199,7 @@ for _name, _ways in STRANGE.items():
 # Wrapped by Gymnasium, whose own wrapper stumbles first; and what cannot even be made.
 gymnasium.register("Faulty/OldApiLimited-v0", OldApi, max_episode_steps=100)
 gymnasium.register("Faulty/Seedless-v0", Seedless)
+gymnasium.register("Faulty/OneAction-v0", Faulty, kwargs={"init": one_action})
 gymnasium.register("Faulty/Item-v0", Item)
 gymnasium.register("Faulty/NoEntry-v0", "tests.actors.faulty_games:Missing")
 gymnasium.register("Faulty/NoModule-v0", "no_such_package.games:Game")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from contextlib import closing
 from itertools import chain
@@ -210,3 +211,19 @@ def test_episodes_of_one_step() -> None:
 def test_every_name_is_registered() -> None:
     for name in chain(WRONG, LIVES, LATER, faulty_games.STRANGE):
         assert f"Faulty/{name}-v0" in gymnasium.registry
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        (toy("Still"), r"^Toy/Still-v0 shows the same picture at each of 18 steps"),
+        (EnvConfig(crop=(200, 0, 0, 0), noop_max=0), r"^ALE/Breakout-v5 shows the same picture"),  # below the paddle
+        (faulty("OneAction"), r"^Faulty/OneAction-v0 has one action only"),
+        (faulty("NoReward"), ""),
+        (EnvConfig(), ""),
+    ],
+)
+def test_what_can_be_played_and_not_learned_is_said(config: EnvConfig, words: str) -> None:
+    said: list[str] = []
+    check_game(config, said.append)
+    assert len(said) == bool(words) and all(re.search(words, line) for line in said)
