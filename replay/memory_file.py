@@ -13,11 +13,12 @@ from __future__ import annotations
 import json
 import os
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-from numpy.lib.format import read_array
+from numpy.lib import format as npy
 
 from replay.atomic import make_folder, write_atomically
 from replay.config import max_windows
@@ -28,6 +29,7 @@ from replay.schema import record_dtype, table_name
 FILE = "replay.bin"
 LONGEST = 200  # characters of an error of somebody else's
 SUM = 4  # bytes of a check sum
+READ: Callable[..., Any] = npy.read_array  # np.load, of whatever has a `read`; numpy gives it no types
 CHUNK = 4096  # records written at a time: 16 MiB of 64x64 frames; ours
 
 
@@ -126,7 +128,7 @@ def restore(replay: MemoryReplay, directory: Path) -> None:
 
 
 def _read_windows(file: Summed, head: dict[str, Any], replay: MemoryReplay) -> tuple[list[Window], list[int]]:
-    numbers, fresh = (read_array(file, allow_pickle=False) for _ in range(2))
+    numbers, fresh = (READ(file, allow_pickle=False) for _ in range(2))
     itemsize = record_dtype(replay.spec).itemsize
     sums = head.get("check_sum", 0)
     if file.rest() != head["records"] * itemsize + sums:
