@@ -67,7 +67,7 @@ class RunLog:
         self._sight: dict[str, float] = {}  # for the next one
         self._metrics_file = Lines(run.path / "metrics.jsonl")
         self._episodes_file = Lines(run.path / "episodes.jsonl")
-        self._board = Curves(run.path / "tensorboard")
+        self._curves = Curves(run.path / "tensorboard")
         self._live = Live("", console=console, refresh_per_second=2, transient=True) if console.is_terminal else None
         if self._live:
             self._live.start()
@@ -108,7 +108,7 @@ class RunLog:
             self.say(news)
             self._metrics_file.reopen()
             self._episodes_file.reopen()
-            self._board.begin_anew()
+            self._curves.begin_anew()
             run_state.write(self._run.path, self._state)
             self._view.write()
 
@@ -122,7 +122,7 @@ class RunLog:
             self.write_row()
         if self._live:
             self._live.stop()
-        self._board.close()
+        self._curves.close()
         self._view.close()
         if run_dir.is_ours(self._run):
             run_state.end(self._run.path, why, error)
@@ -171,8 +171,8 @@ class RunLog:
                 self._not_finite(message.actor, episode)
             line = {"time": time.time(), "actor": message.actor, "policy_step": self.policy_step}
             self._episodes_file.write(line | episode._asdict())
-            self._board.add_scalar("episode/score", episode.score, self.policy_step)
-            self._board.add_scalar("episode/length_policy_steps", episode.length, self.policy_step)
+            self._curves.add_scalar("episode/score", episode.score, self.policy_step)
+            self._curves.add_scalar("episode/length_policy_steps", episode.length, self.policy_step)
 
     def _not_finite(self, actor: int, episode: EpisodeReport) -> None:
         """Says which game brings rewards that are no numbers: once."""
@@ -196,11 +196,11 @@ class RunLog:
         self._view.heard("learner")
         for name, image in message.images.items():
             if image.ndim == 4:
-                self._board.add_film(name, image, self.policy_step)
+                self._curves.add_film(name, image, self.policy_step)
             else:
-                self._board.add_image(name, image, self.policy_step)
+                self._curves.add_image(name, image, self.policy_step)
         for name, value in message.sight.items():
-            self._board.add_scalar(f"sight/{name}", value, self.policy_step)
+            self._curves.add_scalar(f"sight/{name}", value, self.policy_step)
         self._sight |= message.sight
 
     def write_row(self) -> None:
@@ -227,7 +227,7 @@ class RunLog:
         self._books.save()
         for name, value in row.items():
             if isinstance(value, float) and name != "time" and not name.startswith("sight/"):
-                self._board.add_scalar(f"train/{name}", value, self.policy_step)
+                self._curves.add_scalar(f"train/{name}", value, self.policy_step)
         if not self._live:
             self.say(self._progress_line())
 
