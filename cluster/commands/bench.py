@@ -25,7 +25,7 @@ from cluster.bench.training import bench_training
 from cluster.commands.options import BenchOptions, parse
 from cluster.console.json_text import json_text, print_json
 from cluster.presets import preset
-from learner.device import choose_device
+from learner.device import choose_device, slow_bfloat16
 from replay.atomic import write_text
 from replay.errors import UserError
 
@@ -107,7 +107,7 @@ def games_and_policy(part: str, presets: list[str], device: torch.device, begin:
 def learners(presets: list[str], device: torch.device, begin: Callable[[str], None]) -> list[Result]:
     """Updates of each preset, in each precision that this machine computes in sensible time."""
     results = []
-    slow = device.slow_bfloat16(device)
+    slow = slow_bfloat16(device)
     if slow:
         lacks = "this CPU lacks AVX-512" if device.type == "cpu" else "this GPU has no units for it"
         begin(f"nothing in bfloat16: {lacks}, and an update of preset paper would take long")

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -171,7 +172,8 @@ def test_withheld_signals_come_later_and_never_to_children(as_before: None) -> N
     stop = Stop()
     with signals.withheld():
         child = subprocess.Popen(["sleep", "60"])
-        os.kill(os.getpid(), signal.SIGHUP)
+        # To this thread: pytest-xdist has others, and a signal to the process goes to one that would take it.
+        signal.pthread_kill(threading.get_ident(), signal.SIGHUP)
         assert not stop.signal
     try:
         assert stop.signal == signal.SIGHUP
