@@ -126,7 +126,8 @@ def restore(replay: MemoryReplay, directory: Path) -> None:
 
 
 def _read_windows(file: Summed, head: dict[str, Any], replay: MemoryReplay) -> tuple[list[Window], list[int]]:
-    numbers, fresh = (read_array(file, allow_pickle=False) for _ in range(2))
+    numbers: np.ndarray[Any, Any] = read_array(file, allow_pickle=False)  # type: ignore[no-untyped-call]
+    fresh: np.ndarray[Any, Any] = read_array(file, allow_pickle=False)  # type: ignore[no-untyped-call]
     itemsize = record_dtype(replay.spec).itemsize
     sums = head.get("check_sum", 0)
     if file.rest() != head["records"] * itemsize + sums:
