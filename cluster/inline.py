@@ -114,7 +114,7 @@ class InlineRun:
         if isinstance(error, RunDirLost):
             return
         if not self.whole:
-            log.error("not saved after the error: it came in the middle of an update; the checkpoint before it stays")
+            log.error("not saved after the error: it came in the middle of an update")
             return
         try:
             self.save()

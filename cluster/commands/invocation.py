@@ -8,16 +8,15 @@ from typing import Any, NamedTuple
 
 from rich.console import Console
 
-from actors.config import check_same_game
+from actors.config import EnvConfig, check_same_game
 from actors.game import resolve
 from cluster import assemble
 from cluster.commands.options import TrainOptions
-from cluster.config import Config
+from cluster.config import Config, from_json
 from cluster.console.signals import Stop
 from cluster.errors import in_one_line
 from cluster.metrics.http import check_port
 from cluster.run import directory as run_dir
-from cluster.run import state as run_state
 from cluster.run.directory import Run
 from cluster.run.lock import Keeper, RunLock
 from cluster.run.log_file import LogFile
@@ -25,6 +24,7 @@ from cluster.run.records import RunLog
 from cluster.training import Job, Limits
 from learner import checkpoint
 from replay.atomic import sweep
+from replay.bounds import kinds
 from replay.errors import UserError
 from replay.experience import EnvSpec
 
@@ -35,7 +35,7 @@ class Asked(NamedTuple):
     options: TrainOptions
     config: Config
     spec: EnvSpec
-    before: run_state.State | None  # on resume: who trained here last
+    before: str | None  # on resume: the runtime that the run had
     runtime: str
     trainer: Any  # the runtime's module
     greeting: Callable[[Job, RunLog], list[str]]  # what is about to happen
@@ -50,8 +50,7 @@ def train_as_asked(asked: Asked, stop: Stop, lock: RunLock, log_file: LogFile) -
     options, config = asked.options, asked.config
     run, found, old = Run(run_dir.RUNS, run_dir.new_id()), None, config
     if options.run_dir and options.resume:
-        run, found, old = go_on(options.run_dir, asked, lock)
-        open_file(log_file, run)
+        run, found, old = go_on(options.run_dir, asked, lock, log_file)
     limits = Limits(options.steps, options.updates, options.minutes)
     run_log: RunLog | None = None
     try:
@@ -73,17 +72,27 @@ def train_as_asked(asked: Asked, stop: Stop, lock: RunLock, log_file: LogFile) -
     return say_end(run, run_log, why, stop)
 
 
-def go_on(folder: Path, asked: Asked, lock: RunLock) -> tuple[Run, checkpoint.Checkpoint | None, Config]:
+def go_on(
+    folder: Path, asked: Asked, lock: RunLock, log_file: LogFile
+) -> tuple[Run, checkpoint.Checkpoint | None, Config]:
     """An existing run, the checkpoint to go on from, and its configuration until now; what does not fit is refused."""
     run, before = run_dir.open_run(folder)
     check_same_game(resolve(before.env), asked.config.env)
     lock.take(run.path)
+    open_file(log_file, run)
     for part in (run.path, run.checkpoints, run.path / "prometheus"):
         sweep(part)
     found = checkpoint.load_newest(run.checkpoints, set_aside=True)
     if found:
+        check_same_game(game_of(found), asked.config.env)  # config.json may have been changed by hand
         checkpoint.restore(found, assemble.make_agent(asked.config, asked.spec))
     return run, found, run_dir.open_run(folder)[1]
+
+
+def game_of(found: checkpoint.Checkpoint) -> EnvConfig:
+    """The game that a checkpoint was trained on, as far as its version and ours have the same words for it."""
+    known = {name: value for name, value in found.config["env"].items() if name in kinds(EnvConfig)}
+    return resolve(from_json({"env": known}).env)
 
 
 def open_file(log_file: LogFile, run: Run) -> None:
@@ -109,8 +118,8 @@ def open_log(asked: Asked, job: Job, lock: RunLock, log_file: LogFile) -> RunLog
         raise cannot_write(error, job.run) from error
     for line in asked.greeting(job, run_log):
         run_log.say(line)
-    if asked.before and asked.before.runtime != asked.runtime:
-        run_log.say(f"so far the run had --runtime {asked.before.runtime}: the replay of that is not read here")
+    if asked.before and asked.before != asked.runtime:
+        run_log.say(f"so far the run had --runtime {asked.before}: the replay of that is not read here")
     return run_log
 
 
@@ -120,6 +129,8 @@ def train_with(asked: Asked, job: Job, run_log: RunLog, stop: Stop) -> str:
         why: str = asked.trainer.train(job, run_log, stop)
     except BaseException as error:
         run_log.close(error=in_one_line(error))
+        if not isinstance(error, UserError):
+            run_log.say(f"failed: {how_far(run_log)}; {newest_of(job.run)}")
         raise
     run_log.close(why)
     return why
@@ -127,13 +138,27 @@ def train_with(asked: Asked, job: Job, run_log: RunLog, stop: Stop) -> str:
 
 def say_end(run: Run, run_log: RunLog, why: str, stop: Stop) -> int:
     """The last line: why, how far, and what is saved; returns the exit code."""
-    saved = checkpoint.list_checkpoints(run.checkpoints) if run_dir.is_ours(run) else []
-    newest = f"{saved[0].stem} saved in {run.path}" if saved else f"there is no checkpoint in {run.path}"
+    saved = saved_in(run)
     behind = (checkpoint.update_of(saved[0]) if saved else 0) < run_log.update
     lost = run_log.unsaved or ("the learner did not save at the end" if behind else "")
     run_log.say(
-        f"ended: {why}; update {run_log.update:,}, policy step {run_log.policy_step:,}; "
+        f"ended: {why}; {how_far(run_log)}; "
         + (f"the end of it could NOT be saved ({lost}); " if lost else "")
-        + newest
+        + newest_of(run)
     )
     return 1 if lost else stop.exit_code
+
+
+def how_far(run_log: RunLog) -> str:
+    return f"update {run_log.update:,}, policy step {run_log.policy_step:,}"
+
+
+def saved_in(run: Run) -> list[Path]:
+    """The run's checkpoints, newest first; none where another run lies there now."""
+    return checkpoint.list_checkpoints(run.checkpoints) if run_dir.is_ours(run) else []
+
+
+def newest_of(run: Run) -> str:
+    """What there is to go on from."""
+    saved = saved_in(run)
+    return f"{saved[0].stem} saved in {run.path}" if saved else f"there is no checkpoint in {run.path}"

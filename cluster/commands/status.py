@@ -67,13 +67,21 @@ def read_files(path: Path) -> Files:
 
 
 def tail(path: Path) -> list[Report]:
-    """The last objects of a .jsonl file; a line that is cut off at either end is left out."""
+    """The numbers of the last objects of a .jsonl file; a line that is cut off at either end is left out."""
     rows = []
     for line in last_lines(path):
-        with suppress(json.JSONDecodeError):
+        with suppress(ValueError, RecursionError):
             row = json.loads(line, parse_constant=lambda name: None)  # NaN: rows of before it was written as null
-            rows += [row] if isinstance(row, dict) else []
+            numbers = numbers_of(row) if isinstance(row, dict) else {}
+            rows += [numbers] if numbers else []
     return rows
+
+
+def numbers_of(row: Report) -> Report:
+    """All that is looked at. Anything else in such a file is none of ours."""
+    return {
+        name: value for name, value in row.items() if isinstance(value, int | float) and not isinstance(value, bool)
+    }
 
 
 def last_lines(path: Path) -> list[str]:
@@ -133,7 +141,7 @@ def describe(files: Files, *, now: float) -> Report:
         "replay_steps": row.get("replay_steps"),
         "learner_wait": mean_of("learner_wait", recent),
         "actor_wait": mean_of("actor_wait", recent),
-        "checkpoint": describe_checkpoint(checkpoints[0], now) if checkpoints else None,
+        "checkpoint": describe_newest(checkpoints, now),
         "world_model": newest(files.rows, WORLD),
         "policy": newest(files.rows, POLICY),
         "warnings": {"count": len(files.warnings), "last": files.warnings[-3:]},
@@ -186,9 +194,13 @@ def trend(scores: list[float]) -> Report | None:
     }
 
 
-def describe_checkpoint(path: Path, now: float) -> Report:
-    found = path.stat()
-    return {"file": path.name, "seconds": now - found.st_mtime, "bytes": found.st_size}
+def describe_newest(paths: list[Path], now: float) -> Report | None:
+    """Of the newest checkpoint that is there; whoever trains may have deleted one since it was listed."""
+    for path in paths:
+        with suppress(OSError):
+            found = path.stat()
+            return {"file": path.name, "seconds": now - found.st_mtime, "bytes": found.st_size}
+    return None
 
 
 def mean_of(name: str, rows: list[Report]) -> float | None:

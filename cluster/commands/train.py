@@ -62,11 +62,11 @@ def understand(arguments: list[str]) -> Asked:
     asked = value_of("--train.precision", arguments) is not None
     config, precision = choice.choose_precision(config, units=has_bfloat16_units(device), asked=asked)
     spec = assemble.env_spec(config, log.warning)
-    before = run_state.read(options.run_dir) if options.resume and options.run_dir else None
+    before = run_state.runtime_of(options.run_dir) if options.resume and options.run_dir else None
     gpu_memory = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else None
     chosen = choice.choose_runtime(
         options.runtime,
-        before.runtime if before else None,
+        before,
         config.cluster,
         on_gpu=gpu_memory is not None,
         fits=has_room(config.replay, spec, gpu_memory),

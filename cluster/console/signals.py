@@ -5,6 +5,8 @@
     while `train` trains           Stop remembers it: save and end; the second ends at once
     when the command is over       the process ends at once, with the command's exit code
 
+Two at once are one: `timeout` and others who pass signals on send them to the process and to its group.
+
 Needs nothing but the standard library: it comes before all other imports.
 """
 
@@ -12,6 +14,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import current_thread, main_thread
@@ -21,6 +24,7 @@ from cluster.console.terminal import say_now
 
 Handler = Callable[[int, FrameType | None], None]
 ALL = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+AT_ONCE = 0.5  # seconds
 
 
 class Interrupted(KeyboardInterrupt):
@@ -70,13 +74,13 @@ class Interrupt:
     """Raises Interrupted at the first signal."""
 
     def __init__(self) -> None:
-        self.signal = 0
+        self.signal, self._at = 0, 0.0
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
         if self.signal:
-            _second(number)
+            _second(number, self._at)
             return
-        self.signal = number
+        self.signal, self._at = number, time.monotonic()
         raise Interrupted(number)
 
 
@@ -84,7 +88,7 @@ class Stop:
     """Remembers which signal asked for the end; 0 = none yet. Must be made in the main thread."""
 
     def __init__(self) -> None:
-        self.signal = 0
+        self.signal, self._at = 0, 0.0
         self.install()
 
     def install(self) -> None:
@@ -98,15 +102,15 @@ class Stop:
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.signal:
-            _second(number)
+            _second(number, self._at)
             return
-        self.signal = number
+        self.signal, self._at = number, time.monotonic()
         say_now("\nsaving; a second signal quits at once\n")
 
 
-def _second(number: int) -> None:
+def _second(number: int, first: float) -> None:
     """A terminal that closes may say so twice, and whoever ends a session sends SIGHUP beside SIGTERM: that is one."""
-    if number != signal.SIGHUP:
+    if number != signal.SIGHUP and time.monotonic() - first > AT_ONCE:
         os._exit(128 + number)
 
 

@@ -72,9 +72,14 @@ class Books:
 
 
 def read(path: Path) -> list[dict[str, Any]]:
-    """The accounts in a file; none if there is no such file, or rubbish in it."""
+    """The accounts in a file; none if there is no such file, or rubbish in it, which is said."""
     try:
-        rows: list[dict[str, Any]] = json.loads(path.read_text())
-        return rows
-    except (OSError, ValueError):
+        rows = json.loads(path.read_text())
+    except FileNotFoundError:
         return []
+    except (OSError, ValueError):
+        rows = None
+    if isinstance(rows, list) and all(isinstance(row, dict) and isinstance(row.get("driver"), int) for row in rows):
+        return rows
+    log.warning("%s is damaged: what became of earlier policy steps is not known any more", path)
+    return []

@@ -15,6 +15,7 @@ import errno
 import json
 import logging
 import os
+import re
 import shutil
 import time
 import uuid
@@ -33,6 +34,8 @@ from replay.errors import UserError
 log = logging.getLogger("run")
 RUNS = Path("runs")  # where run directories are that were given no name
 LOCK = "lock"
+HALF_MADE = {LOCK, "run_id", "videos"}  # all that is there when `create` is killed before its end, and ...
+LEFT = re.compile(r"\.(run_id|config\.json)\.\d+")  # ... one of these
 OURS = {
     *("config.json", "run_id", LOCK, "log.txt", "state.json", "actors.json", "metrics.jsonl", "episodes.jsonl"),
     *("videos", "replay", "tensorboard", "prometheus", "checkpoints"),
@@ -60,16 +63,26 @@ class Run(NamedTuple):
 def check_free(path: Path | None) -> None:
     """Raises UserError where a new run directory cannot be; makes nothing. None: a name of our own."""
     path = path or RUNS
+    try:
+        holds_run, names = (path / "config.json").exists(), _names_in(path)
+        above = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
+        usable, is_folder = os.access(above, os.W_OK | os.X_OK), above.is_dir()
+    except OSError as error:  # a name that is too long, a folder that nobody may look into
+        raise UserError(f"cannot write to {path} ({error.strerror}): choose another --run-dir") from error
     if path == RUNS:
         pass
-    elif (path / "config.json").exists():
+    elif holds_run:
         raise UserError(f"{path} holds a run already: add --resume to go on with it, or choose another --run-dir")
-    elif path.is_dir() and any(found.name != LOCK for found in path.iterdir()):
+    elif names - (HALF_MADE if "run_id" in names else {LOCK}):
         raise UserError(f"{path} is not empty and holds no run: choose another --run-dir")
-    above = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
-    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
-        reason = os.strerror(errno.EACCES if above.is_dir() else errno.ENOTDIR)
+    if not is_folder or not usable:
+        reason = os.strerror(errno.EACCES if is_folder else errno.ENOTDIR)
         raise UserError(f"cannot write to {path} ({reason}): choose another --run-dir")
+
+
+def _names_in(path: Path) -> set[str]:
+    """What is in a folder, but for what a killed `create` left; nothing where there is none."""
+    return {found.name for found in path.iterdir() if not LEFT.fullmatch(found.name)} if path.is_dir() else set()
 
 
 def new_id() -> str:
@@ -93,8 +106,9 @@ def create(
         take(folder)
         check_free(path)  # somebody else may have been faster
         run = Run(folder.resolve(), id or new_id())
+        sweep(folder)
+        write_text(folder / "run_id", run.id)  # first: it says that the rest is ours
         (folder / "videos").mkdir(exist_ok=True)
-        write_text(folder / "run_id", run.id)
         write_config(run, config)
     except OSError as error:
         for folder in made:
@@ -155,16 +169,21 @@ def write_config(run: Run, config: Config) -> None:
 def open_run(path: Path) -> tuple[Run, Config]:
     """An existing run directory and its configuration. Raises UserError where there is none."""
     try:
-        config = from_json(json.loads((path / "config.json").read_text()))
-        return Run(path.resolve(), (path / "run_id").read_text().strip()), config
+        file = path / "config.json"
+        config = from_json(json.loads(file.read_text(encoding="utf-8-sig")))  # Windows' editors put a mark before it
+        file = path / "run_id"
+        id = file.read_text().strip()
+        if not id:
+            raise ValueError("it is empty")
+        return Run(path.resolve(), id), config
     except FileNotFoundError as error:
         raise UserError(f"{path} holds no run ({Path(error.filename).name} is missing)") from error
     except OSError as error:
-        raise UserError(f"cannot read {path}/config.json ({error.strerror}): is {path} a run directory?") from error
+        raise UserError(f"cannot read {file} ({error.strerror}): is {path} a run directory?") from error
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
     except (ValueError, RecursionError) as error:  # no JSON, or no text
-        raise UserError(f"{path}/config.json is damaged: {str(error)[:200]}") from error
+        raise UserError(f"{file} is damaged: {str(error)[:200]}") from error
 
 
 def change_config(run: Run, old: Config, new: Config) -> None:

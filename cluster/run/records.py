@@ -73,7 +73,8 @@ class RunLog:
             self._live.start()
 
     def handle(self, message: Message) -> None:
-        """Takes note of one message; writes a row when a logging interval is over."""
+        """Takes note of one message; writes a row when a logging interval is over. Raises RunDirLost."""
+        self.look_after_directory()  # before anything is written there
         match message:
             case ActorMessage():
                 self._actor(message)
@@ -118,13 +119,14 @@ class RunLog:
             self.look_after_directory()
         except RunDirLost as lost:
             error = error or str(lost)
-        if self._interval.updates or self._interval.played:
+        ours = run_dir.is_ours(self._run)
+        if ours and (self._interval.updates or self._interval.played):
             self.write_row()
         if self._live:
             self._live.stop()
         self._curves.close()
         self._view.close()
-        if run_dir.is_ours(self._run):
+        if ours:
             run_state.end(self._run.path, why, error)
         self._metrics_file.close()
         self._episodes_file.close()
@@ -205,7 +207,6 @@ class RunLog:
 
     def write_row(self) -> None:
         """Closes the logging interval: one row of metrics.jsonl, one point on every curve (x axis: policy steps)."""
-        self.look_after_directory()
         row: dict[str, Any] = {
             "time": time.time(),
             "update": self.update,

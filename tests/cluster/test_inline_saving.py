@@ -88,6 +88,25 @@ def test_a_resumed_run_goes_on_bit_for_bit_where_no_game_step_lies_between(tmp_p
     assert (whole / saved).read_bytes() == (parts / saved).read_bytes()
 
 
+def test_a_game_changed_by_hand_is_refused_as_one_changed_by_an_option(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The pictures have the same shape: nothing else would show that two games are mixed. The refusal is in log.txt."""
+    path = tmp_path / "run"
+    assert train(path, "--updates", "2") == 0
+    config = json.loads((path / "config.json").read_text())
+    config["env"]["binary"] = not config["env"]["binary"]
+    (path / "config.json").write_text(json.dumps(config))
+    capsys.readouterr()
+    assert main(["train", "--resume", "--run-dir", str(path), *INLINE]) == 2
+    assert "was played with env.binary" in last_line(capsys.readouterr().err)
+    assert "was played with env.binary" in last_line((path / "log.txt").read_text())
+    config["env"]["time_limit"] += 1  # how it is played is free
+    config["env"]["binary"] = not config["env"]["binary"]
+    (path / "config.json").write_text(json.dumps(config))
+    assert main(["train", "--resume", "--run-dir", str(path), *INLINE, "--updates", "3"]) == 0
+
+
 def test_a_resumed_run_does_not_play_its_first_games_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two runs of one seed begin with the same pictures, a run and its continuation do not."""
     append, pictures = inline.append, []

@@ -15,6 +15,7 @@ from cluster.presets import cpu
 from cluster.run import directory as run_dir
 from cluster.run import state as run_state
 from cluster.run.directory import Run
+from tests.cluster.disks import fill, mounted
 
 NOW = 1_800_000_000.0
 
@@ -162,3 +163,43 @@ def test_the_command(run: Run, capsys: pytest.CaptureFixture[str], tmp_path: Pat
 
 def test_durations_have_their_two_largest_units() -> None:
     assert [duration(s) for s in (0.4, 59, 61, 3600, 90061)] == ["0 s", "59 s", "1 min 1 s", "1 h 0 min", "1 d 1 h"]
+
+
+@pytest.mark.parametrize(
+    "line", [b"null", b"[1]", b'{"time": "x", "kl": {}}', b'{"score": "x"}', b"\xff\x00", b"[" * 99999]
+)
+def test_lines_that_are_none_of_ours_say_nothing(run: Run, line: bytes) -> None:
+    expected = text_of(run)
+    for name in ("metrics.jsonl", "episodes.jsonl"):
+        (run.path / name).write_bytes((run.path / name).read_bytes() + b"\n" + line + b"\n")
+    assert text_of(run) == expected
+
+
+@pytest.mark.parametrize(
+    "changes", [{"began": "x"}, {"pid": None}, {"ended": {}}, {"runtime": 5}, {"runtime": "abacus"}]
+)
+def test_a_state_that_is_none_of_ours_is_none(run: Run, changes: dict) -> None:
+    began(run, **changes)
+    assert run_state.read(run.path) is None and text_of(run)
+
+
+def test_a_run_without_its_state_has_the_runtime_of_its_replay(run: Run) -> None:
+    """Else the replay of a run of one process would be left behind without a word: who names no runtime gets Ray."""
+    assert run_state.runtime_of(run.path) == "ray"
+    (run.path / "state.json").unlink()
+    assert run_state.runtime_of(run.path) is None
+    (run.replay / "update-000000001").mkdir(parents=True)
+    assert run_state.runtime_of(run.path) == "inline"
+    (run.replay / "seq_1").mkdir()
+    (run.replay / "seq_1" / "settings.json").write_text("{}")
+    os.utime(run.replay / "seq_1" / "settings.json", (9e9, 9e9))
+    assert run_state.runtime_of(run.path) == "ray"
+
+
+def test_why_a_run_has_ended_is_known_on_a_full_disk_too(tmp_path: Path) -> None:
+    with mounted(tmp_path, "64k"):
+        run_state.begin(tmp_path, runtime="inline", metrics="off")
+        fill(tmp_path / "full")
+        run_state.end(tmp_path, "", "OSError: no room " + "!" * 300)
+        state = run_state.read(tmp_path)
+    assert state is not None and state.ended and state.error.endswith("!!!")

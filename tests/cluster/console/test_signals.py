@@ -131,10 +131,28 @@ def test_a_second_signal_while_saving_quits_at_once(tmp_path: Path) -> None:
         assert process.stderr and process.stderr.readline() == "\n"
         assert process.stderr.readline() == "saving; a second signal quits at once\n"
         process.send_signal(signal.SIGHUP)  # that the terminal goes, too, is no order to lose what is being saved
-        time.sleep(0.2)
+        time.sleep(signals.AT_ONCE + 0.1)
         assert process.poll() is None
         process.send_signal(second)
         assert finish(process)[0] == code
+
+
+@pytest.mark.parametrize("kind", ["Stop()", "signals.Interrupt()"])
+def test_two_signals_at_once_are_one(kind: str) -> None:
+    """As `timeout` sends them, to the process and to its group: the second must not end what the first lets save."""
+    program = (
+        "import os, signal\n"
+        "from cluster.console import signals\n"
+        "from cluster.console.signals import Stop\n"
+        f"request = {kind}\n"
+        "signals.take(request if callable(request) else request._handle)\n"
+        "for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGINT):\n"
+        "    try: os.kill(os.getpid(), number)\n"
+        "    except KeyboardInterrupt: pass\n"
+        "print('saved', request.signal)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (0, "saved 15\n")
 
 
 def test_a_stop_that_nobody_can_read_is_a_stop(as_before: None) -> None:

@@ -47,8 +47,9 @@ def test_the_books_of_earlier_drivers_stay(tmp_path: Path) -> None:
         {"driver": 0, "actor": 0, "incarnation": 0, "played": 10, "acknowledged": 8, "dropped": 1},
         {"driver": 1, "actor": 1, "incarnation": 0, "played": 3, "acknowledged": 0, "dropped": 0},
     ]
-    path.write_text("rubbish")
-    assert Books(path).take(message(0, 1)) == 1
+    for rubbish in ("rubbish", "{}", "[3]", '[{"actor": 1}]', "null"):
+        path.write_text(rubbish)
+        assert Books(path).take(message(0, 1)) == 1
 
 
 @pytest.fixture
