@@ -16,7 +16,7 @@ from cluster.config import ClusterConfig, is_host_and_port
 from replay.errors import UserError
 from replay.ports import free_port
 
-SETTINGS = Path(__file__).parents[1] / "deploy" / "prometheus"
+SETTINGS = Path(__file__).parents[2] / "deploy" / "prometheus"
 HOST = "127.0.0.1"  # nobody else is to see it
 DRIVER = f"{HOST}:{ClusterConfig().metrics_port}"  # as prometheus.yml has it
 INSTALL = "make monitoring-tools, or apt-get install prometheus"
