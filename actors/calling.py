@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -36,14 +37,19 @@ class Calling:
     often: the call is made at every frame, and too short to look each time whether it keeps the house in order.
     """
 
-    __slots__ = ("_call", "_chance", "_game", "_house", "_often", "_stdout", "changed")
+    __slots__ = ("_call", "_chance", "_game", "_house", "_often", "_stdout", "changed", "since")
 
     def __init__(self, game: str, call: str, *, often: bool = False) -> None:
         self._game, self._call, self._often = game, call, often
         self._chance = guest.Chance()
         self.changed: set[str] = set()  # what was not left as it was found
+        self.since = 0.0  # monotonic time at which the call was made that goes on now; 0 = none does
+
+    def __str__(self) -> str:
+        return f"{self._game}: {self._call}"
 
     def __enter__(self) -> Calling:
+        self.since = time.monotonic()
         self._stdout, sys.stdout = sys.stdout, sys.stderr
         if not self._often:
             self._house = guest.look()
@@ -51,13 +57,13 @@ class Calling:
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        sys.stdout = self._stdout
+        sys.stdout, self.since = self._stdout, 0.0
         by_signal = isinstance(error, KeyboardInterrupt) and not is_the_games_own(error)
         if not self._often:
             self._chance.leave()
             self.changed.update(guest.put_back(self._house))
         if error is not None and not by_signal and not isinstance(error, GameBroke | UserError):
-            raise GameBroke(f"{self._game}: {self._call} {told(error)}") from error
+            raise GameBroke(f"{self} {told(error)}") from error
 
 
 def is_the_games_own(interrupt: KeyboardInterrupt) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import logging
+import time
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -16,11 +16,10 @@ from actors.screen import level_table, one_thread, shrink
 from replay.errors import UserError
 from replay.experience import EnvSpec, Step
 
-log = logging.getLogger("games")
-
 # What the perturbation noop does. Of a wait before the serve Breakout keeps only its length modulo 4: training has seen
 # these four starts, and a longer wait adds none. So the hand slips as well.
 LONGER_NOOPS = 90  # a game starts with noop_max + 1 ... noop_max + LONGER_NOOPS no-ops
+LONG = 5.0  # seconds for which a game is looked at before it is trained on
 SLIP = 0.1  # probability that a policy step is played as a no-op; like a sticky action, the record does not say so
 
 
@@ -156,7 +155,7 @@ def action_names(config: EnvConfig) -> list[str]:
     return games.games[0].names
 
 
-def check_game(config: EnvConfig, say: Callable[[str], None] = log.debug) -> EnvSpec:
+def check_game(config: EnvConfig, say: Callable[[str], None] | None = None) -> EnvSpec:
     """What the game looks like from outside, after trying it. Raises a UserError, one line, if it cannot be played.
 
     say: hears what is odd about a game that can.
@@ -167,7 +166,9 @@ def check_game(config: EnvConfig, say: Callable[[str], None] = log.debug) -> Env
             for game in games.games:
                 if isinstance(game, PictureGame):
                     game.foreign.rehearse()
-            for oddity in oddities(games):
+            games.reset()
+            games.step(np.zeros(1, np.int32))
+            for oddity in oddities(games) if say else ():
                 say(f"{config.id} {oddity} (python -m cluster doctor --env {config.id} says more)")
     finally:
         games.close()
@@ -182,7 +183,10 @@ def oddities(games: Games) -> Iterator[str]:
     number = games.spec.num_actions
     if number == 1:
         yield "has one action only: there is nothing to learn"
-    first = games.reset().step.obs
-    later = [games.step(np.full(games.num, step % number)).step.obs for step in range(REHEARSED)]
-    if all((obs == first).all() for obs in later):
-        yield f"shows the same picture at each of {REHEARSED} steps: if that goes on, nothing can be learned"
+    first, began = games.reset().step.obs, time.monotonic()
+    for step in range(REHEARSED):
+        if (games.step(np.full(games.num, step % number)).step.obs != first).any():
+            return
+        if time.monotonic() - began > LONG:
+            break
+    yield f"shows the same picture at each of {step + 1} steps: if that goes on, nothing can be learned"

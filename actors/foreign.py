@@ -10,6 +10,7 @@ import numpy as np
 from actors.calling import Calling, at_start
 from actors.config import EnvConfig, GameBroke
 from actors.opening import action_meanings, check_spaces, make
+from actors.patience import Patience
 
 LARGEST_REWARD = 1e18  # its square must fit into a float32: the reward head's loss
 REHEARSED = 18  # steps that a game is tried with before anything depends on it; as many as Atari has actions
@@ -31,7 +32,8 @@ class Foreign:
     def __init__(self, config: EnvConfig) -> None:
         self.id = config.id
         self._making, self._resetting = Calling(self.id, "making it"), Calling(self.id, "reset()")
-        self._stepping = Calling(self.id, "step()", often=True)
+        self._stepping, self._closing = Calling(self.id, "step()", often=True), Calling(self.id, "close()")
+        self._patience = Patience([self._making, self._resetting, self._stepping, self._closing])
         with at_start(self.id):
             self.env = make(config.id, self._making)
             with Calling(self.id, "looking at its spaces"):
@@ -96,7 +98,7 @@ class Foreign:
 
     def close(self) -> None:
         """Raises GameBroke."""
-        with Calling(self.id, "close()"):
+        with self._closing:
             self.env.close()
 
     def _check_picture(self, picture: Any, call: str) -> None:

@@ -15,6 +15,7 @@ from gymnasium.utils.env_checker import check_env
 
 from actors.calling import Calling
 from actors.config import EnvConfig, GameBroke
+from actors.patience import Patience
 from replay.errors import UserError
 
 MOST_ACTIONS = 65_536  # that a network can tell apart; far more than any game has
@@ -31,8 +32,10 @@ def import_games(config: EnvConfig) -> None:
             f"env.import_module {name} is not the name of a module: write it as in `import my_games.breakout`, "
             "and set PYTHONPATH to the folder that it is in"
         )
+    importing = Calling(f"env.import_module {name}", "its import")
+    patience = Patience([importing])
     try:
-        with Calling(f"env.import_module {name}", "its import") as importing:
+        with importing:
             importlib.import_module(name)
     except GameBroke as broke:
         error = broke.__cause__
@@ -40,6 +43,7 @@ def import_games(config: EnvConfig) -> None:
             mend = "install it or set PYTHONPATH"
             raise UserError(f"env.import_module {name} cannot be imported ({error}): {mend}") from error
         raise UserError(f"{broke}: mend the module") from error
+    del patience
     if importing.changed:
         log.warning("the import of %s has changed %s of this process: put back", name, " and ".join(importing.changed))
 

@@ -40,7 +40,7 @@ def check_network(config: Config, spec: EnvSpec, available: int) -> None:
         )
 
 
-def env_spec(config: Config, say: Callable[[str], None] = log.debug) -> EnvSpec:
+def env_spec(config: Config, say: Callable[[str], None] | None = None) -> EnvSpec:
     """Tries the game once to see what it looks like; raises UserError where it cannot be played.
 
     say: hears what else is wrong with it.

@@ -28,6 +28,7 @@ ENOUGH = 3  # games that must have ended before anything is concluded from how l
 LARGE_REWARD = 100.0  # a reward beyond it is said
 TINY = 32  # pixels: a screen with a shorter side is said
 DARK = 64  # level: an observation without a brighter one is said
+LONG = 20.0  # seconds that a game is played for its examination, and twice more
 SLOW = 60  # policy steps per second: less is said
 PLAIN: dict[str, Any] = {  # settings that suit every game
     "life_loss": False,
@@ -64,12 +65,13 @@ def report(config: EnvConfig, *, steps: int, seed: int, length: int, as_json: bo
 
     length: T, records of a training window.
     """
-    found = list(examine(config, steps=steps, seed=seed, length=length))
+    found = []
+    for finding in examine(config, steps=steps, seed=seed, length=length):
+        found.append(finding)
+        if not as_json:
+            print(finding, flush=True)  # at once: what comes next may take its time, or never end
     if as_json:
         print_json([finding._asdict() | {"ok": finding.level != "BAD"} for finding in found])
-    else:
-        for finding in found:
-            print(finding)
     bad = {finding.name for finding in found if finding.level == "BAD"}
     return 2 if "game" in bad else 1 if bad else 0
 
@@ -101,7 +103,8 @@ def examine(config: EnvConfig, *, steps: int, seed: int, length: int) -> Iterato
 
 def about_play(config: EnvConfig, *, steps: int, seed: int, length: int) -> Iterator[Finding]:
     """What shows when it is played. Raises GameBroke."""
-    played = play(config, steps, seed)
+    played = play(config, steps, seed, seconds=LONG)
+    steps = len(played.rewards)
     yield about_pictures(played)
     yield about_rewards(played)
     yield about_lengths(played, config, length)

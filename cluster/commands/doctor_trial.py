@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import time
 from dataclasses import replace
 from typing import NamedTuple
@@ -29,20 +30,25 @@ class Played(NamedTuple):
     seconds: float
 
 
-def play(config: EnvConfig, steps: int, seed: int) -> Played:
-    """Plays the game as it is, without our sticky actions and no-ops, and with the same actions. Raises GameBroke."""
+def play(config: EnvConfig, steps: int, seed: int, *, seconds: float = math.inf) -> Played:
+    """Plays the game as it is, without our sticky actions and no-ops, and with the same actions. Raises GameBroke.
+
+    seconds: after which it is enough, however few steps that were.
+    """
     config = replace(config, sticky=0.0, noop_max=0)
     game = open_game(config, seed)
     if isinstance(game, PictureGame):
         game.foreign.thorough = True
     try:
-        return play_game(game, config, np.random.default_rng(0).integers(len(game.names), size=steps))
+        rng = np.random.default_rng(0)
+        actions = [int(rng.integers(len(game.names))) for _ in range(steps)]  # of fewer steps the first ones
+        return play_game(game, config, actions, seconds)
     finally:
         game.close()
 
 
-def play_game(game: AtariGame | PictureGame, config: EnvConfig, actions: np.ndarray) -> Played:
-    """The same of an open game. actions: int [N]."""
+def play_game(game: AtariGame | PictureGame, config: EnvConfig, actions: list[int], limit: float) -> Played:
+    """The same of an open game. limit: seconds."""
     screen = np.zeros(game.screen_shape if config.grayscale else (*game.screen_shape, 3), np.uint8)
     table, pictures, screens, lives = level_table(config), [], [], []
     rewards, lengths, broken_off, least, most = [], [], [], 255, 0
@@ -56,7 +62,7 @@ def play_game(game: AtariGame | PictureGame, config: EnvConfig, actions: np.ndar
         lives.append(lives_of(game))
 
     began, length, ended = time.perf_counter(), 0, True
-    for action in actions.tolist():
+    for action in actions:
         if ended or length == STRETCH:
             broken_off += [] if ended else [length]
             game.start()
@@ -67,6 +73,8 @@ def play_game(game: AtariGame | PictureGame, config: EnvConfig, actions: np.ndar
         length += 1
         rewards.append(reward)
         lengths += [length] if ended else []
+        if time.perf_counter() - began > limit:
+            break
     broken_off += [] if ended else [length]
     seconds = time.perf_counter() - began
     return Played(np.stack(pictures), screens, (least, most), rewards, lengths, broken_off, lives, seconds)

@@ -93,7 +93,7 @@ def keep_result_apart() -> None:
     for descriptor in (0, 1, 2):
         _open(descriptor)
     encoding = "utf-8" if sys.stdout is None else sys.stdout.encoding
-    sys.stdout = open(os.dup(1), "w", encoding=encoding)  # noqa: SIM115
+    sys.stdout = open(os.dup(1), "w", encoding=encoding, closefd=False)  # noqa: SIM115
     os.dup2(2, 1)
 
 
