@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import signal
@@ -35,6 +36,7 @@ HELP = (["-h"], ["--help"], ["help"])
 
 def program() -> NoReturn:
     """The whole life of the process."""
+    atexit.register(signals.ignore)  # the first that is registered is the last that is called
     terminal.keep_result_apart()
     strays.tell()
     code = main()

@@ -212,8 +212,7 @@ def restore(
         raise UserError(f"checkpoint {checkpoint.path} is of another network: {first}") from error
     if optimizers is None:
         return
-    if not checkpoint.optimizers:
-        raise UserError(f"{checkpoint.path} was exported: it can be played with, not trained on")
+    check_trainable(checkpoint)
     for name, optimizer in optimizers.items():
         own = [{key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups]
         optimizer.load_state_dict(checkpoint.optimizers[name])
@@ -225,6 +224,12 @@ def restore(
             torch.cuda.set_rng_state(state[0], device)
     if rng is not None and checkpoint.rng["numpy"]:
         rng.bit_generator.state = json.loads(checkpoint.rng["numpy"])
+
+
+def check_trainable(checkpoint: Checkpoint) -> None:
+    """Raises UserError for one that can only be played with."""
+    if not checkpoint.optimizers:
+        raise UserError(f"{checkpoint.path} was exported: it can be played with, not trained on")
 
 
 def _gpus_of(agent: Agent) -> list[torch.device]:

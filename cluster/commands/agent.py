@@ -94,9 +94,11 @@ def export(arguments: list[str]) -> int:
         for name in ("metrics.jsonl", "episodes.jsonl", "log.txt"):
             if (options.run / name).exists():
                 shutil.copy(options.run / name, copy.path / name)
-    except OSError as error:
+    except BaseException as error:  # also Ctrl-C: half a copy would be in the way of the next try
         run_dir.forget(copy)
-        raise UserError(f"cannot write to {options.out} ({error.strerror}): choose another --out") from error
+        if isinstance(error, OSError):
+            raise UserError(f"cannot write to {options.out} ({error.strerror}): choose another --out") from error
+        raise
     print(f"{copy.path}: update {loaded.checkpoint.update:,}, {path.stat().st_size / 1e6:.1f} MB", file=sys.stderr)
     return 0
 

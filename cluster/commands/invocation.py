@@ -84,6 +84,7 @@ def go_on(
         sweep(part)
     found = checkpoint.load_newest(run.checkpoints, set_aside=True)
     if found:
+        checkpoint.check_trainable(found)
         check_same_game(game_of(found), asked.config.env)  # config.json may have been changed by hand
         checkpoint.restore(found, assemble.make_agent(asked.config, asked.spec))
     return run, found, run_dir.open_run(folder)[1]

@@ -70,6 +70,14 @@ def quit_with(code: int) -> Handler:
     return lambda number, frame: os._exit(code)
 
 
+def ignore() -> None:
+    """For the very last: Python puts the system's handlers back in the place of its own, and takes libraries apart. A
+    signal then would be the process's end in place of its exit code.
+    """
+    for number in ALL:
+        signal.signal(number, signal.SIG_IGN)
+
+
 class Interrupt:
     """Raises Interrupted at the first signal."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 from pathlib import Path
 from typing import get_args
@@ -211,8 +212,17 @@ def test_an_exported_agent_plays_alike_and_is_not_trained_on(
     assert main(["evaluate", str(out), "--episodes", "1", "--json"]) == 0
     capsys.readouterr()
     assert "holds a run already" in refused(capsys, "export", str(run), "--out", str(out))
-    assert main(train_options(out, *INLINE, "--resume")) == 2
-    assert "can be played with, not trained on" in capsys.readouterr().err.splitlines()[-1]
+    config = (out / "config.json").read_text()
+    assert "can be played with, not trained on" in refused(capsys, *train_options(out, *INLINE, "--resume"))
+    assert config == (out / "config.json").read_text()
+
+
+def test_an_export_that_is_interrupted_leaves_nothing(
+    capsys: pytest.CaptureFixture[str], run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(agent_commands.shutil, "copy", lambda *files: os.kill(os.getpid(), signal.SIGINT))
+    assert main(["export", str(run), "--out", str(tmp_path / "agent")]) == 130
+    assert not (tmp_path / "agent").exists() and capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize("kind", ["play", "reconstruct", "dream"])

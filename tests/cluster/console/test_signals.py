@@ -58,6 +58,20 @@ def test_the_signals_are_taken_before_anything_slow_is_imported() -> None:
     assert (done.stdout, done.stderr) == ("{'quit_at_once'}\n", "")
 
 
+def test_a_signal_while_python_takes_itself_apart_does_not_change_the_exit_code() -> None:
+    """Its handlers are gone then, and those of the system would end the process by the signal."""
+    program = (
+        "import os\n"
+        "from cluster import cli\n"
+        "class Late:\n"
+        "    def __del__(self, kill=os.kill, me=os.getpid()): [kill(me, number) for number in (1, 2, 15)]\n"
+        "late, cli.main = Late(), lambda argv=None: 7\n"
+        "cli.program()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (7, "")
+
+
 @BOTH
 def test_while_libraries_are_imported(number: int, tmp_path: Path) -> None:
     run = tmp_path / "run"
