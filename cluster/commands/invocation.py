@@ -35,6 +35,7 @@ class Asked(NamedTuple):
     options: TrainOptions
     config: Config
     spec: EnvSpec
+    runs: Path  # where a run directory without a name is made
     before: str | None  # on resume: the runtime that the run had
     runtime: str
     trainer: Any  # the runtime's module
@@ -48,7 +49,7 @@ def train_as_asked(asked: Asked, stop: Stop, lock: RunLock, log_file: LogFile) -
     when a request turns out to be wrong is removed again.
     """
     options, config = asked.options, asked.config
-    run, found, old = Run(run_dir.RUNS, run_dir.new_id()), None, config
+    run, found, old = Run(asked.runs, run_dir.new_id()), None, config
     if options.run_dir and options.resume:
         run, found, old = go_on(options.run_dir, asked, lock, log_file)
     limits = Limits(options.steps, options.updates, options.minutes)
@@ -59,13 +60,13 @@ def train_as_asked(asked: Asked, stop: Stop, lock: RunLock, log_file: LogFile) -
             if options.resume:
                 run_dir.change_config(run, old, config)
             else:
-                run = run_dir.create(options.run_dir, config, id=run.id, take=lock.take)
+                run = run_dir.create(options.run_dir, config, id=run.id, runs=asked.runs, take=lock.take)
                 open_file(log_file, run)
             job = job._replace(run=run)
             run_log = open_log(asked, job, lock, log_file)
             why = train_with(asked, job, run_log, stop)
     except UserError:
-        if not options.resume and run.path != run_dir.RUNS and not (run_log and run_log.policy_step):
+        if not options.resume and run.path != asked.runs and not (run_log and run_log.policy_step):
             lock.close()
             run_dir.forget(run)
         raise

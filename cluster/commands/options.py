@@ -222,9 +222,9 @@ def unknown_option(word: str, known: list[str], command: str) -> str:
 
 
 def at_home(path: Path) -> Path:
-    """The path with ~ spelled out: a shell leaves it in --run-dir=~/x, and whoever starts us without a shell too."""
+    """The whole path: a shell leaves the ~ in --run-dir=~/x, and a game may go to another folder later on."""
     try:
-        return path.expanduser()
+        return path.expanduser().absolute()
     except RuntimeError as error:
         raise UserError(f"{path} is in nobody's home directory: write the whole path") from error
 

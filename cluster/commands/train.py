@@ -52,12 +52,13 @@ def train(arguments: list[str]) -> int:
 def understand(arguments: list[str]) -> Asked:
     """Everything that can be refused before anything is made or changed. Raises UserError."""
     options = parse(TrainOptions, arguments, command="train", default=TrainOptions(config=base_config(arguments)))
+    runs = run_dir.RUNS.absolute()  # now: games are played soon, which may go to another folder
     if options.resume and options.run_dir is None:
         raise UserError("--resume needs --run-dir: which run is to go on?")
     config = with_shorthands(options, arguments)
     check(config)
     if not options.resume:
-        run_dir.check_free(options.run_dir)
+        run_dir.check_free(options.run_dir, runs)
     device = choose_device(config.train.device)
     asked = value_of("--train.precision", arguments) is not None
     config, precision = choice.choose_precision(config, units=has_bfloat16_units(device), asked=asked)
@@ -82,7 +83,7 @@ def understand(arguments: list[str]) -> Asked:
     def greet(job: Job, run_log: RunLog) -> list[str]:
         return greeting(job, chosen, device, memory, run_log) + ([precision] if precision else [])
 
-    return Asked(options, config, spec, before, chosen.name, trainer, greet)
+    return Asked(options, config, spec, runs, before, chosen.name, trainer, greet)
 
 
 def base_config(arguments: list[str]) -> Config:

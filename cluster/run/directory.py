@@ -60,16 +60,16 @@ class Run(NamedTuple):
         return bool(checkpoint.list_checkpoints(self.checkpoints))
 
 
-def check_free(path: Path | None) -> None:
-    """Raises UserError where a new run directory cannot be; makes nothing. None: a name of our own."""
-    path = path or RUNS
+def check_free(path: Path | None, runs: Path = RUNS) -> None:
+    """Raises UserError where a new run directory cannot be; makes nothing. None: a name of our own, below `runs`."""
+    path = path or runs
     try:
         holds_run, names = (path / "config.json").exists(), _names_in(path)
         above = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
         usable, is_folder = os.access(above, os.W_OK | os.X_OK), above.is_dir()
     except OSError as error:  # a name that is too long, a folder that nobody may look into
         raise UserError(f"cannot write to {path} ({error.strerror}): choose another --run-dir") from error
-    if path == RUNS:
+    if path == runs:
         pass
     elif holds_run:
         raise UserError(f"{path} holds a run already: add --resume to go on with it, or choose another --run-dir")
@@ -90,21 +90,26 @@ def new_id() -> str:
 
 
 def create(
-    path: Path | None, config: Config, *, id: str = "", take: Callable[[Path], None] = lambda folder: None
+    path: Path | None,
+    config: Config,
+    *,
+    id: str = "",
+    runs: Path = RUNS,
+    take: Callable[[Path], None] = lambda folder: None,
 ) -> Run:
-    """A new run directory; without a name, a new one under runs/. Raises UserError where one cannot be.
+    """A new run directory; without a name, a new one below `runs`. Raises UserError where one cannot be.
 
     take: takes the lock of the new directory, before anything is written there.
     """
-    check_free(path)
+    check_free(path, runs)
     made: list[Path] = []
     try:
-        folder = _new_folder() if path is None else path
+        folder = _new_folder(runs) if path is None else path
         if not folder.exists():
             made.append(folder)
         make_folder(folder)
         take(folder)
-        check_free(path)  # somebody else may have been faster
+        check_free(path, runs)  # somebody else may have been faster
         run = Run(folder.resolve(), id or new_id())
         sweep(folder)
         write_text(folder / "run_id", run.id)  # first: it says that the rest is ours
@@ -113,19 +118,19 @@ def create(
     except OSError as error:
         for folder in made:
             shutil.rmtree(folder, ignore_errors=True)
-        raise UserError(f"cannot write to {path or RUNS} ({error.strerror}): choose another --run-dir") from error
+        raise UserError(f"cannot write to {path or runs} ({error.strerror}): choose another --run-dir") from error
     return run
 
 
-def _new_folder() -> Path:
-    """A folder under runs/ that nobody else has, named by the second in which it was made."""
-    make_folder(RUNS)
+def _new_folder(runs: Path) -> Path:
+    """A folder below `runs` that nobody else has, named by the second in which it was made."""
+    make_folder(runs)
     name = time.strftime("%Y-%m-%d-%H%M%S")
     for number in count(1):
-        folder = RUNS / (name if number == 1 else f"{name}-{number}")
+        folder = runs / (name if number == 1 else f"{name}-{number}")
         with suppress(FileExistsError):
             folder.mkdir()
-            sync_directory(RUNS)
+            sync_directory(runs)
             return folder
     raise AssertionError
 

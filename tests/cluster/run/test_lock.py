@@ -13,9 +13,12 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import gymnasium
 import pytest
 
 from cluster.cli import main
+from cluster.commands.options import RecordOptions, parse
+from cluster.commands.train import understand
 from cluster.errors import RunDirLost
 from cluster.presets import cpu
 from cluster.run import directory as run_dir
@@ -100,6 +103,26 @@ def test_two_new_runs_of_one_second_have_two_names(tmp_path: Path, monkeypatch: 
     made = [run_dir.create(None, cpu()) for _ in range(3)]
     assert [run.path.name for run in made] == ["2027-01-02-030405", "2027-01-02-030405-2", "2027-01-02-030405-3"]
     assert len({run.id for run in made}) == 3
+
+
+def test_a_game_that_goes_to_another_folder_takes_no_run_along(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Paths are understood before a game is played."""
+    (tmp_path / "here").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    (tmp_path / "games_that_go.py").write_text(
+        "import os\nimport gymnasium\nfrom tests.actors.toy_games import Toy\n"
+        "os.chdir('../elsewhere')\ngymnasium.register('Goes/Game-v0', Toy)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    plain = "--env.no-life-loss --env.no-auto-fire --env.crop 0 0 0 0 --env.shrink area --replay.capacity 5000"
+    game = "--preset cpu --runtime inline --env.id Goes/Game-v0 --env.import-module games_that_go"
+    asked = understand([*plain.split(), *game.split(), "--cluster.metrics-port", "-1"])
+    assert Path.cwd() == tmp_path / "elsewhere"
+    made = run_dir.create(asked.options.run_dir, asked.config, runs=asked.runs)
+    assert made.path.parent == tmp_path / "here" / "runs"
+    assert parse(RecordOptions, ["runs/x", "--out", "film.gif"], command="record").out.is_absolute()
+    gymnasium.registry.pop("Goes/Game-v0")
 
 
 def test_of_two_who_want_one_name_the_later_is_refused(tmp_path: Path) -> None:
