@@ -134,21 +134,27 @@ def train_with(asked: Asked, job: Job, run_log: RunLog, stop: Stop) -> str:
         if not isinstance(error, UserError):
             run_log.say(f"failed: {how_far(run_log)}; {newest_of(job.run)}")
         raise
-    run_log.close(why)
+    lost = what_is_lost(job.run, run_log)
+    run_log.close(f"{why}; the end of it could NOT be saved ({lost})" if lost else why)
     return why
 
 
 def say_end(run: Run, run_log: RunLog, why: str, stop: Stop) -> int:
     """The last line: why, how far, and what is saved; returns the exit code."""
-    saved = saved_in(run)
-    behind = (checkpoint.update_of(saved[0]) if saved else 0) < run_log.update
-    lost = run_log.unsaved or ("the learner did not save at the end" if behind else "")
+    lost = what_is_lost(run, run_log)
     run_log.say(
         f"ended: {why}; {how_far(run_log)}; "
         + (f"the end of it could NOT be saved ({lost}); " if lost else "")
         + newest_of(run)
     )
     return 1 if lost else stop.exit_code
+
+
+def what_is_lost(run: Run, run_log: RunLog) -> str:
+    """Why the last updates of a training that is over are not saved; "" = they are."""
+    saved = saved_in(run)
+    behind = (checkpoint.update_of(saved[0]) if saved else 0) < run_log.update
+    return run_log.unsaved or ("the learner did not save at the end" if behind else "")
 
 
 def how_far(run_log: RunLog) -> str:

@@ -19,6 +19,7 @@ from cluster.cli import main
 from cluster.commands.status import describe, lines_of, read_files
 from cluster.presets import cpu
 from cluster.run import directory as run_dir
+from cluster.run import state as run_state
 from learner import checkpoint
 from replay import memory_file
 from tests.cluster.disks import mounted
@@ -153,6 +154,8 @@ def test_a_full_disk_costs_no_checkpoint_and_leaves_nothing_and_is_no_success(
     assert (run / "log.txt").read_text().count("no checkpoint now (No space left on device)") == 1
     end = last_line(err)
     assert "could NOT be saved (No space left on device)" in end and "update-000000005 saved in" in end
+    state = run_state.read(run)
+    assert state is not None and "could NOT be saved (No space left on device)" in state.why
     filler.unlink()
     assert train(run, "--resume", "--updates", "8") == 0
     assert "update-000000008 saved in" in last_line(capsys.readouterr().err)
@@ -168,6 +171,7 @@ def test_a_run_that_could_never_save_says_so(
     run = tmp_path / "run"
     assert train(run, "--updates", "3") == 1
     assert "there is no checkpoint in" in last_line(capsys.readouterr().err)
+    assert "could NOT be saved" in lines_of(describe(read_files(run), now=0.0))[1]
     assert files(run / "checkpoints") == [] and files(run / "replay") == []
     assert list((run / "replay").iterdir()) == []
 
@@ -217,7 +221,7 @@ def test_an_error_in_mid_update_saves_nothing_and_is_in_the_files(
     log = (run / "log.txt").read_text()
     name = type(error).__name__
     assert re.search(rf"ERROR run: ended by .*{name}", log) and "Traceback" in log and "in broken" in log
-    assert "in the middle of an update" in log
+    assert "in the middle of an update" in log and "; update-000000003 saved in" in log
     report = describe(read_files(run), now=0.0)
     assert report["state"] == "failed" and name in report["why"]
     assert name in "\n".join(lines_of(report))
