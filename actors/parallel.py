@@ -33,6 +33,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from actors import strays
 from actors.config import EnvConfig, GameBroke, check_numbers
 from actors.env import Games, make_games
 from actors.interface import Arrived
@@ -204,6 +205,7 @@ def work(connection: socket.socket, memory: int) -> None:
         signal.SIGHUP,
     ):  # whoever ends a whole group of processes means the parent
         signal.signal(number, signal.SIG_IGN)
+    strays.tell()
     with connection.makefile("rb") as stream:
         share: Share = Share(*pickle.load(stream))
     dtype = record_dtype(share.config)

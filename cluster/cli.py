@@ -11,7 +11,8 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
-from cluster.console import signals, strays, terminal
+from actors import strays
+from cluster.console import signals, terminal
 
 Command = Callable[[list[str]], int]
 

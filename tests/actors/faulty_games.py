@@ -1,5 +1,7 @@
 """Games that are wrong in one way each, and what must be said of them. Importing this module registers them."""
 
+import atexit
+import threading
 from decimal import Decimal
 
 import gymnasium
@@ -104,6 +106,14 @@ def one_action(self):
     self.action_space = spaces.Discrete(1)
 
 
+def strays(self):
+    """Errors that no caller hears of."""
+    thread = threading.Thread(target=lambda: 1 / 0, name="engine")
+    thread.start()
+    thread.join()
+    atexit.register(lambda: 1 / 0)
+
+
 def prints(self):
     print("Hello from the game's community")
 
@@ -199,6 +209,7 @@ for _name, _ways in STRANGE.items():
 # Wrapped by Gymnasium, whose own wrapper stumbles first; and what cannot even be made.
 gymnasium.register("Faulty/OldApiLimited-v0", OldApi, max_episode_steps=100)
 gymnasium.register("Faulty/Seedless-v0", Seedless)
+gymnasium.register("Faulty/Strays-v0", Faulty, kwargs={"init": strays})
 gymnasium.register("Faulty/OneAction-v0", Faulty, kwargs={"init": one_action})
 gymnasium.register("Faulty/Item-v0", Item)
 gymnasium.register("Faulty/NoEntry-v0", "tests.actors.faulty_games:Missing")

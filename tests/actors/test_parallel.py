@@ -198,4 +198,5 @@ def test_workers_need_neither_torch_nor_the_main_module(games: ParallelGames) ->
     for pid in pids(games):
         maps = Path(f"/proc/{pid}/maps").read_text()
         assert "cv2" in maps and "torch" not in maps
-        assert len(os.listdir(f"/proc/{pid}/task")) == 1  # one thread
+        # One that computes; those of actors/patience.py, for the import and for each game, sleep.
+        assert len(os.listdir(f"/proc/{pid}/task")) <= 1 + 1 + 2
