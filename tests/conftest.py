@@ -36,11 +36,12 @@ def seeded() -> None:
 def signals_reach_the_programs_under_test() -> None:
     """Under nohup, or behind the `&` of a script, a child would inherit that SIGHUP or SIGINT is ignored.
 
-    A handler of ours it does not inherit.
+    A handler of ours it does not inherit. SIGINT gets Python's own, as in a foreground shell: tests ask for it.
     """
-    for number in (signal.SIGHUP, signal.SIGINT):
+    handlers = {signal.SIGHUP: lambda number, frame: None, signal.SIGINT: signal.default_int_handler}
+    for number, handler in handlers.items():
         if signal.getsignal(number) == signal.SIG_IGN:
-            signal.signal(number, lambda number, frame: None)
+            signal.signal(number, handler)
 
 
 @pytest.fixture(autouse=True, scope="session")

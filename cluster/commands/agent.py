@@ -88,7 +88,11 @@ def export(arguments: list[str]) -> int:
     """Writes a run directory to give away: configuration, half-precision weights, curves; no replay, no optimisers."""
     options = parse(ExportOptions, arguments, command="export")
     loaded = assemble.load(options.run, path=options.checkpoint)
-    copy = run_dir.create(options.out, loaded.config)
+    try:
+        copy = run_dir.create(options.out, loaded.config)
+    except UserError as error:
+        advice = str(error).replace("add --resume to go on with it, or ", "").replace("--run-dir", "--out")
+        raise UserError(advice) from error
     try:
         path = checkpoint.export(loaded.checkpoint, copy.checkpoints)
         for name in ("metrics.jsonl", "episodes.jsonl", "log.txt"):

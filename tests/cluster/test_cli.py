@@ -211,7 +211,8 @@ def test_an_exported_agent_plays_alike_and_is_not_trained_on(
         torch.testing.assert_close(ours[name], weight, rtol=1e-3, atol=1e-6)
     assert main(["evaluate", str(out), "--episodes", "1", "--json"]) == 0
     capsys.readouterr()
-    assert "holds a run already" in refused(capsys, "export", str(run), "--out", str(out))
+    said = refused(capsys, "export", str(run), "--out", str(out))
+    assert "holds a run already: choose another --out" in said
     config = (out / "config.json").read_text()
     assert "can be played with, not trained on" in refused(capsys, *train_options(out, *INLINE, "--resume"))
     assert config == (out / "config.json").read_text()
