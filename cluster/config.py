@@ -11,7 +11,7 @@ from typing import Annotated, Any, TypeAlias
 
 from actors.config import ActorConfig, EnvConfig, actor_rules, env_rules
 from dreamer.config import BehaviorConfig, ModelConfig, behavior_rules, model_rules
-from dreamer.pictures import VALID_SIZE, can_halve
+from dreamer.pictures import VALID_SIZE, can_block, can_halve
 from dreamer.types import NO_CLASS
 from learner.config import TrainConfig
 from replay.bounds import Rule, first_fault, kinds
@@ -105,6 +105,10 @@ def picture_rules(config: Config) -> list[Rule]:
             model.cnn != "same" or can_halve(env.size),
             f"env.size {env.size} cannot be halved down to 4..7 pixels: take 40, 48, 56, 64, 80 or 96",
         ),
+        (
+            model.cnn != "blocks" or can_block(env.size),
+            f"env.size {env.size} cannot be cut into 4..7 blocks a side: take 40, 48, 56, 64, 80 or 96",
+        ),
     ]
 
 
@@ -130,6 +134,11 @@ def rules_between(config: Config) -> list[Rule]:
             env.time_limit + 1 >= replay.length,
             f"env.time_limit ({env.time_limit}) must be at least replay.length - 1 ({replay.length - 1}): games that "
             "are cut off sooner fill no window, and training would never start",
+        ),
+        (
+            config.behavior.start_every <= replay.length,
+            f"behavior.start_every ({config.behavior.start_every}) must be at most replay.length ({replay.length}), or "
+            "no dream would ever begin",
         ),
         (
             model.classes <= NO_CLASS or not replay.stored_state,

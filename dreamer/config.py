@@ -22,7 +22,8 @@ Clip: TypeAlias = Annotated[float, "0 < x < 1"]
 Minibatches: TypeAlias = Annotated[int, "1 <= x <= 10000"]
 Minibatch: TypeAlias = Annotated[int, "1 <= x <= 1e6"]
 
-Cnn: TypeAlias = Literal["valid", "same"]
+Cnn: TypeAlias = Literal["valid", "same", "blocks"]
+Picture: TypeAlias = Literal["normal", "bernoulli"]
 Squash: TypeAlias = Literal["tanh", "clip", "none"]
 BehaviorName: TypeAlias = Literal["actor_critic", "ppo"]
 
@@ -31,7 +32,7 @@ BehaviorName: TypeAlias = Literal["actor_critic", "ppo"]
 class ModelConfig:
     """The world model: its sizes and its loss."""
 
-    cnn: Cnn = "valid"  # strides: valid = the official ones, of 64 pixels; same = each halves, any size; dreamerv3
+    cnn: Cnn = "valid"  # valid = dreamerv2's, of 64 pixels; same = each halves, dreamerv3; blocks = no overlap, ours
     cnn_depth: Channels = 48  # channels of the first convolution, doubling with each; dreamerv2 encoder.cnn_depth
     norm: bool = False  # layer norm and SiLU after every layer, instead of ELU; dreamerv3
     deter: Units = 600  # D, units of the recurrent state h; dreamerv2 rssm.deter
@@ -43,6 +44,7 @@ class ModelConfig:
     unimix: Part = 0.0  # share of the uniform distribution in prior and posterior; dreamerv3 0.01
     reward_squash: Squash = "tanh"  # what is learned of a reward r: tanh(r), clip = min(r, 1), none = r; dreamerv2
     reward_bins: Bins = 0  # classes of a two-hot reward head, 0 = a normal of unit variance; dreamerv3 255
+    picture: Picture = "normal"  # what a pixel is drawn from; dreamerv2 a normal of unit variance, World Models bernoulli
     motion_weight: Weight = 0.0  # k, pixels on and beside what moves count 1 + k times; ours, after DyMoDreamer
     gamma: Discount = 0.999  # discount per policy step, target of the discount head; dreamerv2 discount [paper: 0.995]
     kl_scale: Weight = 0.1  # beta; dreamerv2 loss_scales.kl
@@ -72,6 +74,7 @@ class BehaviorConfig:
     layers: Layers = 4  # hidden layers of actor and critic; dreamerv2 actor.layers
     units: Units = 400  # units of each; dreamerv2 actor.units
     horizon: Steps = 15  # H, imagined policy steps; dreamerv2 imag_horizon
+    start_every: Count = 1  # dreams begin at every so manieth state of a window; ours
     norm: bool = False  # layer norm and SiLU after every layer, instead of ELU; dreamerv3
     unimix: Part = 0.0  # share of the uniform distribution in the policy; dreamerv3 0.01
     value_bins: Bins = 0  # classes of a two-hot critic, 0 = a normal of unit variance; dreamerv3 255

@@ -94,6 +94,21 @@ def squash(reward: Tensor, how: str) -> Tensor:
             raise ValueError(f"model.reward_squash must be tanh, clip or none, not {how!r}")
 
 
+def picture_nll(image: Tensor, *, drawn: Tensor, what: str) -> Tensor:
+    """-log p(image), pixel by pixel: image on the scale -0.5..0.5, what the decoder has drawn, both [..., C, H, W].
+
+    normal: drawn is the mean of a normal of unit variance (dreamerv2). bernoulli: the logit that a pixel is white; a
+    gray one is so with its share. Of a ball that may be in one of k places a normal learns next to nothing until k is
+    small: its loss falls by a share 1/k of what a white pixel costs. A Bernoulli's falls by log 2 whenever k halves.
+    """
+    return bernoulli_nll(image + 0.5, logit=drawn) if what == "bernoulli" else normal_nll(image, mean=drawn)
+
+
+def picture_mean(drawn: Tensor, *, what: str) -> Tensor:
+    """The picture that the decoder means, on the scale -0.5..0.5: [..., C, H, W] -> float32 [..., C, H, W]."""
+    return drawn.float().sigmoid() - 0.5 if what == "bernoulli" else drawn
+
+
 def normal_nll(target: Tensor, *, mean: Tensor) -> Tensor:
     """-log N(target; mean, 1), element by element, with its constant."""
     return 0.5 * (target - mean.float()).square() + 0.5 * math.log(2 * math.pi)
@@ -138,10 +153,13 @@ def moving(image: Tensor, is_first: Tensor, *, reach: int) -> Tensor:
     """
     changed = ((image[1:] - image[:-1]).abs() > MOVED) & ~is_first[1:, :, None, None, None]
     changed = torch.cat([torch.zeros_like(changed[:1]), changed])
-    if reach == 0:
-        return changed
-    near = F.max_pool2d(changed.flatten(0, 1).float(), 2 * reach + 1, stride=1, padding=reach)
-    return near.view_as(image) > 0
+    for axis in (-2, -1):  # one after the other: a tenth of the time of torch's max_pool2d
+        pixels, near = changed.shape[axis], changed.clone()
+        for by in range(1, reach + 1):
+            near.narrow(axis, by, pixels - by).logical_or_(changed.narrow(axis, 0, pixels - by))
+            near.narrow(axis, 0, pixels - by).logical_or_(changed.narrow(axis, by, pixels - by))
+        changed = near
+    return changed
 
 
 def bernoulli_nll(target: Tensor, *, logit: Tensor) -> Tensor:

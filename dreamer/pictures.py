@@ -1,6 +1,7 @@
 """Encoders and decoders of pictures.
 
-`valid`: the official strides, made for 64 pixels. `same`: every convolution halves the picture (dreamerv3).
+`valid`: the official strides, made for 64 pixels. `same`: every convolution halves the picture (dreamerv3). `blocks`:
+convolutions that do not overlap, which makes them matrix products of blocks: in preset cpu half of the time of `same`.
 """
 
 from __future__ import annotations
@@ -16,10 +17,11 @@ from dreamer.config import ModelConfig
 from dreamer.nets import Activation
 
 VALID_SIZE = 64  # the strides of `valid` turn 64 pixels into 2x2 and 1x1 into 64: no other size fits
-SMALLEST = 7  # pixels: `same` halves until at most so many are left
+SMALLEST = 7  # pixels: `same` halves until at most so many are left, `blocks` until so many blocks are
+BLOCK = 4  # pixels, width and height of the first blocks
 
 
-def make_encoder(config: ModelConfig, *, size: int, channels: int) -> Encoder | HalvingEncoder:
+def make_encoder(config: ModelConfig, *, size: int, channels: int) -> Encoder | HalvingEncoder | BlockEncoder:
     """Pictures [N, C, size, size] -> embeddings [N, outputs]. Raises ValueError where the size does not fit."""
     match config.cnn:
         case "valid":
@@ -30,20 +32,32 @@ def make_encoder(config: ModelConfig, *, size: int, channels: int) -> Encoder | 
             if not can_halve(size):
                 raise ValueError(f"pictures of {size} pixels cannot be halved: take 40, 48, 56, 64, 80, 96 ...")
             return HalvingEncoder(channels, config.cnn_depth, size=size, norm=config.norm)
+        case "blocks":
+            if not can_block(size):
+                raise ValueError(f"pictures of {size} pixels cannot be cut into blocks: take 40, 48, 56, 64 ...")
+            return BlockEncoder(channels, config.cnn_depth, size=size, norm=config.norm)
         case _:
-            raise ValueError(f"model.cnn must be valid or same, not {config.cnn!r}")
+            raise ValueError(f"model.cnn must be valid, same or blocks, not {config.cnn!r}")
 
 
-def make_decoder(config: ModelConfig, *, feat_size: int, size: int, channels: int) -> Decoder | DoublingDecoder:
-    """Features [N, F] -> means [N, C, size, size]; the counterpart of `make_encoder`."""
+def make_decoder(
+    config: ModelConfig, *, feat_size: int, size: int, channels: int
+) -> Decoder | DoublingDecoder | BlockDecoder:
+    """Features [N, F] -> what is drawn [N, C, size, size]; the counterpart of `make_encoder`."""
     if config.cnn == "valid":
         return Decoder(feat_size, channels, config.cnn_depth, norm=config.norm)
-    return DoublingDecoder(feat_size, channels, config.cnn_depth, size=size, norm=config.norm)
+    Kind = BlockDecoder if config.cnn == "blocks" else DoublingDecoder
+    return Kind(feat_size, channels, config.cnn_depth, size=size, norm=config.norm)
 
 
 def can_halve(size: int) -> bool:
     """Whether pictures of that size can be halved, at least once, until SMALLEST pixels or fewer are left."""
     return size > SMALLEST and size % 2 ** halvings(size) == 0
+
+
+def can_block(size: int) -> bool:
+    """Whether pictures of that size can be cut into blocks of BLOCK pixels, joined by fours until few are left."""
+    return can_halve(size) and halvings(size) >= 2
 
 
 def halvings(size: int) -> int:
@@ -109,6 +123,63 @@ class DoublingDecoder(nn.Module):
         for conv, activation in zip(self.convs, self.activations, strict=True):
             x = conv(activation(x))
         return x.float()
+
+
+class BlockEncoder(nn.Module):
+    """Blocks of 4x4 pixels, then of 2x2 blocks, down to 4..7: [N, C, s, s] -> [N, outputs]."""
+
+    def __init__(self, channels: int, depth: int, *, size: int, norm: bool) -> None:
+        super().__init__()
+        times = halvings(size) - 1
+        sizes = [channels * BLOCK**2] + [depth * 2**n for n in range(1, times + 1)]
+        inputs = [sizes[0]] + [4 * i for i in sizes[1:-1]]
+        self.layers = nn.ModuleList(nn.Linear(i, o) for i, o in zip(inputs, sizes[1:], strict=True))
+        self.activations = nn.ModuleList(Activation(o, norm=norm) for o in sizes[1:])
+        self.outputs = sizes[-1] * (size >> (times + 1)) ** 2
+
+    def forward(self, image: Tensor) -> Tensor:
+        x, side = image.permute(0, 2, 3, 1), BLOCK
+        for layer, activation in zip(self.layers, self.activations, strict=True):
+            x = activation(layer(into_blocks(x, side)))
+            side = 2
+        return x.flatten(1)
+
+
+class BlockDecoder(nn.Module):
+    """A dense layer, then each place becomes 2x2, then 4x4 pixels: [N, F] -> float32 [N, C, s, s]."""
+
+    def __init__(self, inputs: int, channels: int, depth: int, *, size: int, norm: bool) -> None:
+        super().__init__()
+        times = halvings(size) - 1
+        sizes = [depth * 2**n for n in reversed(range(1, times + 1))]
+        outputs = [4 * o for o in sizes[1:]] + [channels * BLOCK**2]
+        self.side = size >> (times + 1)
+        self.dense = nn.Linear(inputs, sizes[0] * self.side**2)
+        self.layers = nn.ModuleList(nn.Linear(i, o) for i, o in zip(sizes, outputs, strict=True))
+        self.activations = nn.ModuleList(Activation(i, norm=norm) for i in sizes)
+
+    def forward(self, feat: Tensor) -> Tensor:
+        x: Tensor = self.dense(feat)
+        x = x.view(len(feat), self.side, self.side, -1)
+        *others, last = zip(self.layers, self.activations, strict=True)
+        for layer, activation in others:
+            x = out_of_blocks(layer(activation(x)), 2)
+        layer, activation = last
+        return out_of_blocks(layer(activation(x)), BLOCK).permute(0, 3, 1, 2).float()
+
+
+def into_blocks(x: Tensor, side: int) -> Tensor:
+    """Cuts pictures into blocks of side x side: [N, H, W, C] -> [N, H/side, W/side, side*side*C]."""
+    n, high, wide, channels = x.shape
+    cut = x.reshape(n, high // side, side, wide // side, side, channels).transpose(2, 3)
+    return cut.reshape(n, high // side, wide // side, -1)
+
+
+def out_of_blocks(x: Tensor, side: int) -> Tensor:
+    """The way back: [N, H, W, side*side*C] -> [N, side*H, side*W, C]."""
+    n, high, wide, _ = x.shape
+    cut = x.reshape(n, high, wide, side, side, -1).transpose(2, 3)
+    return cut.reshape(n, side * high, side * wide, -1)
 
 
 class Encoder(nn.Module):

@@ -1,6 +1,6 @@
 """The records that travel between the parts of the algorithm. Everything here is time-major.
 
-T time  B batch  N=T*B dream starts  H horizon  A actions  E games of one actor
+T time  B batch  N dream starts, at most T*B  H horizon  A actions  E games of one actor
 D=|h|  S categoricals  C classes  F=D+S*C
 
 Data: index t holds what ARRIVED together - the picture, the action that led to it, the reward that it brought.
@@ -56,7 +56,7 @@ class State(NamedTuple):
         return State(self.h.detach(), self.z.detach())
 
     def flatten(self) -> State:
-        """[T, B, ...] -> [N, ...], N = T*B."""
+        """[T, B, ...] -> [T*B, ...]."""
         return State(self.h.flatten(0, 1), self.z.flatten(0, 1))
 
     def pack(self) -> tuple[Tensor, Tensor]:
@@ -74,12 +74,28 @@ class Unroll(NamedTuple):
     prior: Tensor  # float32 [T, B, S, C]  logits of p(z given h)
 
 
-class Start(NamedTuple):
-    """Where dreams begin: every posterior state of the batch, cut from its graph."""
+class Replayed(NamedTuple):
+    """Windows of the replay as the world model understands them, cut from its graph."""
 
-    state: State  # [N, ...]
+    state: State  # [T, B, ...]  posterior states
+    discount: Tensor  # float32 [T, B]  gamma * (1 - is_terminal), from the data
+    reward: Tensor  # float32 [T, B]  squashed, what really came with these states
+
+
+class Start(NamedTuple):
+    """Where dreams begin."""
+
+    state: State  # [N, ...]  posterior states, cut from their graph
     discount: Tensor  # float32 [N]  gamma * (1 - is_terminal), from the data
-    reward: Tensor | None = None  # float32 [T, B]  squashed, what really came with these states; None = not known
+    replayed: Replayed | None = None  # the windows that these states are of; None = what really came is not known
+    every: int = 1  # steps of a window from one of these states to the next
+
+    @classmethod
+    def of(cls, replayed: Replayed, every: int = 1) -> Start:
+        """All states, or the last of each `every` steps: neighbours dream alike, and the first ones know least."""
+        (h, z), discount = replayed.state, replayed.discount
+        kept = slice(every - 1, None, every)
+        return cls(State(h[kept], z[kept]).flatten(), discount[kept].flatten(), replayed, every)
 
 
 class Dream(NamedTuple):

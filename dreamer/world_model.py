@@ -16,7 +16,8 @@ from dreamer.equations import (
     kl_balancing,
     kl_divergence,
     moving,
-    normal_nll,
+    picture_mean,
+    picture_nll,
     scalar_mean,
     scalar_nll,
     squash,
@@ -64,9 +65,12 @@ class WorldModel(nn.Module):
 
     def decode(self, state: State) -> Tensor:
         """Mean of the predicted picture: state [..., ] -> float32 [..., C, H, W], on the scale -0.5..0.5."""
-        feat = state.feat()
-        image: Tensor = self.decoder(feat.flatten(0, -2))
-        return image.reshape(*feat.shape[:-1], *image.shape[1:])
+        return picture_mean(self.draw(state.feat()), what=self.config.picture)
+
+    def draw(self, feat: Tensor) -> Tensor:
+        """What the decoder draws, see `picture_nll`: [..., F] -> float32 [..., C, H, W]."""
+        drawn: Tensor = self.decoder(feat.flatten(0, -2))
+        return drawn.reshape(*feat.shape[:-1], *drawn.shape[1:])
 
     def predict_reward(self, feat: Tensor) -> Tensor:
         """Mean of the reward on arriving, as `squash` leaves it: [..., F] -> float32 [...]."""
@@ -98,9 +102,9 @@ class WorldModel(nn.Module):
         unroll = self.observe(batch)
         feat = unroll.state.feat()
         image = scale_pixels(batch.obs)
-        reconstruction = self.decode(unroll.state)
+        drawn = self.draw(feat)
         reward_out, discount_out = self.reward(feat), self.discount(feat).squeeze(-1)
-        pixel_nll = normal_nll(image, mean=reconstruction)
+        pixel_nll = picture_nll(image, drawn=drawn, what=c.picture)
         # A ball is one to four of cpu's 1,600 pixels. Unweighted, a state without the ball costs next to nothing.
         if c.motion_weight > 0:
             pixel_nll = pixel_nll * (1 + c.motion_weight * moving(image, batch.is_first, reach=1))
@@ -123,6 +127,7 @@ class WorldModel(nn.Module):
             + c.kl_scale * kl
         )
         with torch.no_grad():
+            reconstruction = picture_mean(drawn, what=c.picture)
             metrics = {
                 "model_loss": loss,
                 "image_loss": image_nll.mean(),

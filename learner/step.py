@@ -9,7 +9,7 @@ from torch import Tensor
 
 from dreamer.agent import Agent
 from dreamer.behaviors import GradSteps, Mark, no_mark
-from dreamer.types import Batch, Metrics, Start
+from dreamer.types import Batch, Metrics, Replayed, Start
 from learner.adam import keras_step
 from learner.config import TrainConfig
 
@@ -69,7 +69,7 @@ def _make_grad_step(optimizer: torch.optim.AdamW, clip: float, keras: bool) -> C
 
 
 def train_step(agent: Agent, step: GradSteps, batch: Batch, *, precision: str, mark: Mark = no_mark) -> Metrics:
-    """World model, then dreams from every posterior state, then the behaviour: one update.
+    """World model, then dreams from its posterior states, then the behaviour: one update.
 
     The dreams begin at the states that the batch gave *before* the world model's step and run on its new weights, as in
     the official code. Weights are cast at every use (cache off): the cache would keep casts made without gradient.
@@ -79,7 +79,8 @@ def train_step(agent: Agent, step: GradSteps, batch: Batch, *, precision: str, m
         mark("world_model")
         out = agent.world.loss(batch)
         metrics = out.metrics | {"model_grad": step["model"](out.loss)}
-        start = Start(out.unroll.state.detach().flatten(), out.discount.flatten(), out.reward)
+        replayed = Replayed(out.unroll.state.detach(), out.discount, out.reward)
+        start = Start.of(replayed, agent.behavior.config.start_every)
         mark("dream")
         metrics |= agent.behavior.update(agent.world, start, step, mark)
     # One update that is not finite would hide all the others in a mean: it counts as 0 there, and is counted here.

@@ -26,7 +26,7 @@ def test_an_episode_is_a_life_and_a_score_is_a_whole_game() -> None:
         assert obs.shape == (2, 40, 40, 1) and set(reward) <= {0.0, 1.0}
         assert all(not one["TimeLimit.truncated"] for one in told)
     assert len(whole) > 4 and abs(lives - 5 * len(whole)) < 10
-    assert 0 < sum(score for score, _ in whole) and abs(sum(length for _, length in whole) - 4000) < 1000
+    assert sum(score for score, _ in whole) > 0 and abs(sum(length for _, length in whole) - 4000) < 1000
     assert rewards <= sum(score for score, _ in whole) + 50
     steps.close()
 

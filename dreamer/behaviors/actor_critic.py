@@ -56,7 +56,7 @@ def improve(own: ActorAndCritic, world: WorldModel, start: Start, step: GradStep
         "advantage_abs": (target.detach()[1:] - value[:-2]).abs().mean(),
         "return_scale": scale,
         **describe(dream, value=value, target=target, weight=weight),
-        **compare_with_replay(start, value=value, target=target.detach(), lambda_=c.return_lambda),
+        **compare_with_replay(start, own.slow_critic, target=target.detach(), lambda_=c.return_lambda),
         "actor_grad": step["actor"](actor_objective),
         "critic_grad": step["critic"](critic_objective),
     }

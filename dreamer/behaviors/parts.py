@@ -151,22 +151,26 @@ def describe_policy(logits: Tensor) -> Metrics:
 
 
 @torch.no_grad()
-def compare_with_replay(start: Start, *, value: Tensor, target: Tensor, lambda_: float, skip: int = 0) -> Metrics:
+def compare_with_replay(
+    start: Start, critic: Callable[[Tensor], Tensor], *, target: Tensor, lambda_: float, skip: int = 0
+) -> Metrics:
     """Dreams beside what really came after the same states, by the same return (Eq. 4): means that add up over batches.
 
-    value [H+1, N] of the target critic, target [H, N]. Real rewards go on to the end of the window [T, B], where the
-    critic says the rest. skip: 1 where a return is of what comes AFTER a state (see lambda_return). {} where the real
-    rewards are not known. A critic explains 1 - var(return - value) / var(return) of the returns.
+    critic: of v', features [..., F] to its output; target [H, N]. Real rewards go on to the end of the window [T, B],
+    where the critic says the rest. skip: 1 where a return is of what comes AFTER a state (see lambda_return). {} where
+    the real rewards are not known. A critic explains 1 - var(return - value) / var(return) of the returns.
     """
-    if start.reward is None:
+    if start.replayed is None:
         return {}
-    shape = start.reward.shape
-    now, dreamt, discount = value[0].view(shape), target[0].view(shape)[:-1], start.discount.view(shape)
-    real = lambda_return(start.reward[skip:], discount=discount[skip:], value=now, lambda_=lambda_)
+    state, discount, reward = start.replayed
+    now = scalar_mean(critic(state.feat()))
+    real = lambda_return(reward[skip:], discount=discount[skip:], value=now, lambda_=lambda_)
     spread, missed = (x.var(correction=0) for x in (real, real - now[:-1]))
+    of_starts = real[start.every - 1 :: start.every]
+    dreamt = target[0].view(-1, reward.shape[1])[: len(of_starts)]  # the last state has no real return
     return {
         "start_return": dreamt.mean(),
-        "replay_return": real.mean(),
+        "replay_return": of_starts.mean(),
         "replay_return_spread": spread,
         "replay_return_explained": spread - missed,
     }

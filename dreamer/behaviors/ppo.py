@@ -55,7 +55,7 @@ def improve(own: ActorAndCritic, world: WorldModel, start: Start, step: GradStep
         improve_on(own, batch, scale, step) for batch in minibatches(dreamt, count=c.ppo_minibatches, size=c.ppo_batch)
     ]
     metrics = {name: torch.stack([report[name] for report in reports]).mean() for name in reports[0]}
-    told = compare_with_replay(start, value=value, target=target, lambda_=c.return_lambda, skip=1)
+    told = compare_with_replay(start, own.slow_critic, target=target, lambda_=c.return_lambda, skip=1)
     return metrics | {"return_scale": scale} | describe(dream, value=value, target=target, weight=weight) | told
 
 

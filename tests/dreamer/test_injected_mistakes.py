@@ -61,9 +61,8 @@ def norm_per_gate(self: LayerNormGRUCell, u: Tensor, h: Tensor) -> Tensor:
     return update * torch.tanh(torch.sigmoid(reset) * cand) + (1 - update) * h
 
 
-def mean_over_pixels(target: Tensor, *, mean: Tensor) -> Tensor:
-    nll = equations.normal_nll(target, mean=mean)
-    return nll / 4096 if nll.dim() == 5 else nll
+def mean_over_pixels(image: Tensor, *, drawn: Tensor, what: str) -> Tensor:
+    return equations.picture_nll(image, drawn=drawn, what=what) / 4096
 
 
 kl_balancing = equations.kl_balancing
@@ -90,7 +89,7 @@ WORLD_MISTAKES: dict[str, tuple[str, Inject]] = {  # mistake -> (metric that not
     "3 action not masked": ("model_kl", lambda a, b, m: m.setattr(RSSM, "observe_step", mask_state_only)),
     "3 nothing masked": ("model_kl", lambda a, b, m: m.setattr(RSSM, "observe_step", mask_nothing)),
     "4 hard discount target": ("discount_loss", lambda a, b, m: set_config(a, m, gamma=1.0)),
-    "8 mean over pixels": ("image_loss", lambda a, b, m: m.setattr(world_model, "normal_nll", mean_over_pixels)),
+    "8 mean over pixels": ("image_loss", lambda a, b, m: m.setattr(world_model, "picture_nll", mean_over_pixels)),
     "9 KL swapped": ("kl_loss", lambda a, b, m: m.setattr(world_model, "kl_balancing", swapped_kl)),
     "9 mean over categoricals": ("kl_loss", lambda a, b, m: m.setattr(world_model, "kl_balancing", mean_kl)),
     "10 no update bias": ("model_kl", lambda a, b, m: m.setattr(LayerNormGRUCell, "UPDATE_BIAS", 0.0)),

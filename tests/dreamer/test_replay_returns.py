@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from dreamer.behaviors.parts import compare_with_replay, describe_policy
-from dreamer.types import Start
+from dreamer.types import Replayed, Start, State
 from learner.config import TrainConfig
 from learner.step import make_grad_steps, make_optimizers, train_step
 from tests.dreamer.test_behavior_contract import BEHAVIORS
@@ -18,16 +18,19 @@ from tests.dreamer.tiny import make_agent, random_batch, random_state
 GAMMA = 0.5
 
 
-def start(reward: Tensor, *, ends: tuple[int, ...] = ()) -> Start:
-    """Rewards [T] of one window; after the steps `ends` nothing comes."""
+def start(reward: Tensor, *, ends: tuple[int, ...] = (), every: int = 1) -> Start:
+    """Rewards [T] of one window; after the steps `ends` nothing comes; dreams begin at every so manieth."""
     discount = torch.full((len(reward),), GAMMA)
     discount[list(ends)] = 0.0
-    return Start(random_state(len(reward)), discount, reward[:, None])
+    h, z = random_state(len(reward))
+    return Start.of(Replayed(State(h[:, None], z[:, None]), discount[:, None], reward[:, None]), every)
 
 
 def compare(where: Start, value: Tensor, dreamt: Tensor, *, lambda_: float = 1.0, skip: int = 0) -> dict[str, float]:
-    """value and dreamt [T] of the states themselves."""
-    told = compare_with_replay(where, value=value[None], target=dreamt[None], lambda_=lambda_, skip=skip)
+    """value [T] of the window's states, dreamt [N] of those where dreams begin."""
+    told = compare_with_replay(
+        where, lambda feat: value[:, None, None], target=dreamt[None], lambda_=lambda_, skip=skip
+    )
     return {name: number.item() for name, number in told.items()}
 
 
@@ -69,7 +72,21 @@ def test_the_shortest_window_is_finite_and_without_rewards_nothing_is_told() -> 
         math.isfinite(x) for x in compare(start(torch.tensor([1.0, 0.0])), torch.ones(2), torch.ones(2)).values()
     )
     unknown = Start(random_state(4), torch.ones(4))
-    assert compare_with_replay(unknown, value=torch.zeros(3, 4), target=torch.zeros(2, 4), lambda_=1.0) == {}
+    assert compare_with_replay(unknown, lambda feat: feat, target=torch.zeros(2, 4), lambda_=1.0) == {}
+
+
+def test_where_dreams_begin_at_every_third_state_these_are_compared() -> None:
+    reward, value = torch.arange(8.0), torch.linspace(1, 2, 8)
+    every, some = start(reward), start(reward, every=3)
+    assert some.state.h.shape == (2, 12) and some.discount.shape == (2,)
+    told = compare(some, value, torch.tensor([4.0, 6.0]))
+    assert told["start_return"] == pytest.approx(5.0)
+    real = [float(reward[t]) for t in range(8)]
+    for t in reversed(range(7)):
+        real[t] += 0.5 * (real[t + 1] if t < 6 else float(value[7]))
+    assert told["replay_return"] == pytest.approx((real[2] + real[5]) / 2)
+    same = ("replay_return_spread", "replay_return_explained")  # the critic is judged by all states
+    assert all(told[name] == pytest.approx(compare(every, value, torch.zeros(8))[name]) for name in same)
 
 
 def test_chance_of_a_policy_as_a_share() -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from dreamer import equations
 from dreamer.behaviors.parts import update_return_scale
@@ -16,6 +18,8 @@ from dreamer.equations import (
     kl_divergence,
     moving,
     normal_nll,
+    picture_mean,
+    picture_nll,
     scalar_mean,
     scalar_nll,
     two_hot,
@@ -159,9 +163,11 @@ def test_sizes_that_do_not_fit_are_refused() -> None:
     ]
     with pytest.raises(ValueError, match="cannot be halved"):
         make_encoder(replace(MODEL, cnn="same"), size=50, channels=1)
+    with pytest.raises(ValueError, match="cannot be cut into blocks"):
+        make_encoder(replace(MODEL, cnn="blocks"), size=8, channels=1)
     with pytest.raises(ValueError, match=r"model.cnn valid needs pictures of 64 pixels, not 40"):
         make_encoder(MODEL, size=40, channels=1)
-    with pytest.raises(ValueError, match=r"model.cnn must be valid or same, not 'full'"):
+    with pytest.raises(ValueError, match=r"model.cnn must be valid, same or blocks, not 'full'"):
         make_encoder(replace(MODEL, cnn="full"), size=64, channels=1)
 
 
@@ -177,6 +183,59 @@ def test_moving_is_what_changed_and_its_neighbours_but_not_at_a_games_start() ->
     assert exactly.nonzero().tolist() == [[1, 0, 0, 2, 2]]
     beside = moving(image, is_first, reach=1)
     assert beside[1, 0, 0, 1:4, 1:4].all() and beside.sum() == 9
+
+
+@pytest.mark.parametrize("reach", [1, 2])
+def test_the_neighbours_are_those_of_a_square(reach: int) -> None:
+    image = (torch.rand(4, 2, 3, 9, 7) < 0.1).float()
+    is_first = torch.rand(4, 2) < 0.3
+    changed = moving(image, is_first, reach=0).flatten(0, 1).float()
+    near = F.max_pool2d(changed, 2 * reach + 1, stride=1, padding=reach).view_as(image) > 0
+    assert torch.equal(moving(image, is_first, reach=reach), near) and near.any() and not near.all()
+
+
+@pytest.mark.parametrize(("size", "channels"), [(40, 1), (64, 3), (16, 1)])
+def test_blocks_are_convolutions_that_do_not_overlap(size: int, channels: int) -> None:
+    config = replace(MODEL, cnn="blocks", cnn_depth=3, norm=True)
+    encoder = make_encoder(config, size=size, channels=channels)
+    decoder = make_decoder(config, feat_size=11, size=size, channels=channels)
+    image, feat = torch.rand(2, channels, size, size), torch.rand(2, 11)
+    x, side = image, 4
+    for layer, activation in zip(encoder.layers, encoder.activations, strict=True):
+        kernel = layer.weight.view(len(layer.weight), side, side, -1).permute(0, 3, 1, 2)
+        x = F.conv2d(x, kernel, layer.bias, stride=side)
+        x = activation(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        side = 2
+    assert 4 <= x.shape[-1] <= 7
+    close(encoder(image), x.permute(0, 2, 3, 1).flatten(1))
+    x = decoder.dense(feat).view(2, decoder.side, decoder.side, -1).permute(0, 3, 1, 2)
+    for n, (layer, activation) in enumerate(zip(decoder.layers, decoder.activations, strict=True)):
+        side = 4 if n == len(decoder.layers) - 1 else 2
+        x = activation(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        kernel = layer.weight.view(side, side, -1, layer.in_features).permute(3, 2, 0, 1)
+        bias = layer.bias.view(side, side, -1)
+        x = F.conv_transpose2d(x, kernel, stride=side) + bias.permute(2, 0, 1).repeat(1, *x.shape[-2:])
+    assert x.shape == (2, channels, size, size)
+    close(decoder(feat), x)
+
+
+def test_a_bernoulli_says_how_probable_white_is() -> None:
+    image, drawn = torch.tensor([0.5, -0.5, 0.1]), torch.tensor([2.0, 1.0, -1.0])
+    white = [1 / (1 + math.exp(-x)) for x in (2.0, 1.0, -1.0)]
+    wanted = [-math.log(white[0]), -math.log(1 - white[1]), -0.6 * math.log(white[2]) - 0.4 * math.log(1 - white[2])]
+    close(picture_nll(image, drawn=drawn, what="bernoulli"), torch.tensor(wanted))
+    close(picture_mean(drawn, what="bernoulli"), torch.tensor(white) - 0.5)
+    assert torch.equal(picture_mean(drawn, what="normal"), drawn)
+    close(picture_nll(image, drawn=drawn, what="normal"), 0.5 * (image - drawn) ** 2 + 0.5 * math.log(2 * math.pi))
+
+
+def test_with_a_bernoulli_the_decoded_picture_stays_on_the_scale_of_pixels() -> None:
+    world = make_agent(model=replace(MODEL, picture="bernoulli")).world
+    with torch.no_grad():
+        state = world.observe(random_batch()).state
+        drawn, shown = world.draw(state.feat()) * 50, world.decode(state)
+    assert drawn.amax() > 0.5 and shown.amin() > -0.5 and shown.amax() < 0.5
+    assert shown.shape == (5, 2, 1, 64, 64)
 
 
 def test_motion_weight_multiplies_the_loss_of_moving_pixels(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -85,7 +85,7 @@ def test_encode_and_decode_keep_leading_dimensions(world: WorldModel) -> None:
 
 def test_a_perfect_reconstruction_costs_3764_nats(world: WorldModel, monkeypatch: pytest.MonkeyPatch) -> None:
     batch = random_batch()
-    monkeypatch.setattr(world, "decode", lambda state: scale_pixels(batch.obs))
+    monkeypatch.setattr(world, "draw", lambda feat: scale_pixels(batch.obs))
     assert round(world.loss(batch).metrics["image_loss"].item(), 1) == 3764.0
 
 

@@ -25,11 +25,12 @@ SWITCHES = replace(
     unimix=0.01,
     reward_squash="none",
     reward_bins=11,
+    picture="bernoulli",
     motion_weight=9.0,
     free_each=True,
 )
 BEHAVIOR_SWITCHES = replace(
-    BEHAVIOR, norm=True, unimix=0.01, value_bins=11, return_scale=0.99, slow_every=2, slow_fraction=0.02
+    BEHAVIOR, start_every=2, norm=True, unimix=0.01, value_bins=11, return_scale=0.99, slow_every=2, slow_fraction=0.02
 )
 
 

@@ -15,7 +15,7 @@ from cluster.look.evaluate import device_of, evaluate, seeded
 from cluster.look.world_report import LOOKS, judge
 from dreamer.agent import Agent
 from dreamer.equations import squash
-from dreamer.types import Batch, Metrics, Start
+from dreamer.types import Batch, Metrics, Replayed, Start
 from learner.config import TrainConfig
 from learner.step import make_grad_steps, make_optimizers
 
@@ -36,7 +36,8 @@ class Lesson(NamedTuple):
 
 def world_lesson(agent: Agent, config: Config, held: Batch) -> Lesson:
     """The world model alone: no dream is dreamt, no behaviour learns."""
-    step = make_grad_steps({"model": make_optimizers(agent, config.train)["model"]}, clip=config.train.grad_clip)
+    groups = {"model": make_optimizers(agent, config.train)["model"]}
+    step = make_grad_steps(groups, clip=config.train.grad_clip, keras=config.train.adam_keras)
 
     def update(batch: Batch) -> Metrics:
         with precision(config.train, batch):
@@ -57,7 +58,7 @@ def policy_lesson(agent: Agent, config: Config, games: int) -> Lesson:
     """A behaviour alone, in a world model that stays as it is; it is judged by real games."""
     agent.world.requires_grad_(False)
     groups = {name: one for name, one in make_optimizers(agent, config.train).items() if name != "model"}
-    step = make_grad_steps(groups, clip=config.train.grad_clip)
+    step = make_grad_steps(groups, clip=config.train.grad_clip, keras=config.train.adam_keras)
 
     def update(batch: Batch) -> Metrics:
         with precision(config.train, batch):
@@ -65,7 +66,8 @@ def policy_lesson(agent: Agent, config: Config, games: int) -> Lesson:
                 state = agent.world.observe(batch).state
             going_on = config.model.gamma * (1.0 - batch.is_terminal.float())
             reward = squash(batch.reward, config.model.reward_squash)
-            return agent.behavior.update(agent.world, Start(state.flatten(), going_on.flatten(), reward), step)
+            start = Start.of(Replayed(state, going_on, reward), config.behavior.start_every)
+            return agent.behavior.update(agent.world, start, step)
 
     columns = {
         "score": "score",
