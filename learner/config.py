@@ -14,7 +14,7 @@ Count: TypeAlias = Annotated[int, "1 <= x <= 1e9"]
 Threads: TypeAlias = Annotated[int, "0 <= x <= 1024"]
 Interval: TypeAlias = Annotated[float, "0.1 <= x <= 1e9"]  # seconds
 IntervalOrNever: TypeAlias = Annotated[float, "0 <= x <= 1e9"]  # seconds, 0 = never
-Precision: TypeAlias = Literal["float32", "bfloat16"]
+Precision: TypeAlias = Literal["float32", "bfloat16", "auto"]
 Device: TypeAlias = Literal["cpu", "cuda", "auto"]
 
 # How long torch's threads spin for the next piece of work before they sleep. Spinning takes the cores from games and
@@ -41,7 +41,7 @@ class TrainConfig:
     grad_clip: Norm = 100.0  # largest global gradient norm, of each optimiser alone; dreamerv2 model_opt.clip
     weight_decay: Decay = 1e-6  # share of every weight lost per update, not times lr; dreamerv2 model_opt.wd
     nonfinite_limit: Count = 100  # updates in a row that may be skipped as not finite before training stops; ours
-    precision: Precision = "float32"  # of the networks (losses, logits and state stay float32); dreamerv2 float16
+    precision: Precision = "float32"  # of layers (losses, logits, state: float32); dreamerv2 float16; auto: device.py
     capture: bool = True  # on a GPU, the whole update as one CUDA graph; ours
     device: Device = "auto"  # auto = cuda where there is one; ours
     threads: Threads = 0  # CPU threads of the learner, 0 = torch decides; ours

@@ -11,6 +11,7 @@ from dreamer.agent import Agent
 from dreamer.behaviors import Mark, no_mark
 from dreamer.types import Batch, Metrics
 from learner.config import TrainConfig
+from learner.device import choose_precision
 from learner.feed import to_batch
 from learner.graph import Update, capture
 from learner.step import Optimizers, make_grad_steps, train_step
@@ -61,8 +62,9 @@ def make_update(
     """
     step = make_grad_steps(optimizers, clip=config.grad_clip, keras=config.adam_keras)
     parts = no_mark if example.obs.is_cuda else mark
+    precision = choose_precision(config.precision, example.obs.device)
 
     def update(batch: Batch) -> Metrics:
-        return train_step(agent, step, batch, precision=config.precision, mark=parts)
+        return train_step(agent, step, batch, precision=precision, mark=parts)
 
     return capture(update, agent, optimizers, example) if config.capture and example.obs.is_cuda else update

@@ -69,7 +69,7 @@ def _make_grad_step(optimizer: torch.optim.AdamW, clip: float, keras: bool) -> C
 
 
 def train_step(agent: Agent, step: GradSteps, batch: Batch, *, precision: str, mark: Mark = no_mark) -> Metrics:
-    """World model, then dreams from its posterior states, then the behaviour: one update.
+    """World model, then dreams from its posterior states, then the behaviour: one update. precision: not auto.
 
     The dreams begin at the states that the batch gave *before* the world model's step and run on its new weights, as in
     the official code. Weights are cast at every use (cache off): the cache would keep casts made without gradient.

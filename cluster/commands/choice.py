@@ -1,8 +1,7 @@
-"""What `train` takes where it was not told: preset, runtime and precision, and the words for it."""
+"""What `train` takes where it was not told: preset and runtime; and the words for it and for the precision."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import NamedTuple
 
 from cluster.config import ClusterConfig, Config, flat
@@ -56,17 +55,15 @@ def choose_runtime(
     return Runtime("ray", "")
 
 
-def choose_precision(config: Config, *, units: bool, asked: bool) -> tuple[Config, str]:
-    """float32 in the place of a bfloat16 that the learner's GPU has no units for, and what to say of it ("": nothing).
+def slower_than_float32(precision: str, *, units: bool, emulated: bool) -> str:
+    """What to say of a precision that was asked for, where float32 would be faster ("": nothing).
 
-    asked: the person wrote --train.precision. Then it stays: slow, but his own wish.
+    units: the learner's device multiplies bfloat16 itself. emulated: it does so without any help.
     """
-    if units or config.train.precision != "bfloat16":
-        return config, ""
-    if asked:
-        return config, "bfloat16 as asked for, though this GPU has no units for it: expect float32 to be faster"
-    said = "float32: this GPU has no units for bfloat16 (older than Ampere); --train.precision bfloat16 insists"
-    return replace(config, train=replace(config.train, precision="float32")), said
+    if units or precision != "bfloat16":
+        return ""
+    much = "some 100 times" if emulated else "perhaps twice"
+    return f"bfloat16 as asked for, though nothing here multiplies it: {much} slower than --train.precision float32"
 
 
 def ignored(config: Config, runtime: str) -> list[str]:

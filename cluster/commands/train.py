@@ -27,7 +27,7 @@ from cluster.run.lock import RunLock
 from cluster.run.log_file import recording
 from cluster.run.records import RunLog
 from cluster.training import Job
-from learner.device import choose_device, has_bfloat16_units, slow_bfloat16
+from learner.device import choose_device, choose_precision, has_bfloat16_units, slow_bfloat16
 from replay.errors import UserError
 from replay.free_memory import available_memory
 from replay.ports import free_port
@@ -60,8 +60,6 @@ def understand(arguments: list[str]) -> Asked:
     if not options.resume:
         run_dir.check_free(options.run_dir, runs)
     device = choose_device(config.train.device)
-    asked = value_of("--train.precision", arguments) is not None
-    config, precision = choice.choose_precision(config, units=has_bfloat16_units(device), asked=asked)
     spec = assemble.env_spec(config, log.warning)
     before = run_state.runtime_of(options.run_dir) if options.resume and options.run_dir else None
     gpu_memory = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else None
@@ -81,7 +79,7 @@ def understand(arguments: list[str]) -> Asked:
         free_port(config.replay.port)
 
     def greet(job: Job, run_log: RunLog) -> list[str]:
-        return greeting(job, chosen, device, memory, run_log) + ([precision] if precision else [])
+        return greeting(job, chosen, device, memory, run_log)
 
     return Asked(options, config, spec, runs, before, chosen.name, trainer, greet)
 
@@ -139,7 +137,7 @@ def greeting(job: Job, runtime: choice.Runtime, device: torch.device, memory: st
     """What is about to happen, with the size of everything."""
     config, replay = job.config, job.config.replay
     where = f"{device} ({torch.cuda.get_device_name()})" if device.type == "cuda" else "CPU (no GPU is used)"
-    sizes = parameter_counts(config)
+    sizes, precision = parameter_counts(config), choose_precision(config.train.precision, device)
     many = config.cluster.actors or f"up to {config.cluster.max_actors}"
     workers = config.actor.workers
     inline = f"inline, games in {workers} processes of their own" if workers else "inline, all in one process"
@@ -147,7 +145,7 @@ def greeting(job: Job, runtime: choice.Runtime, device: torch.device, memory: st
     why = f" ({runtime.why})" if runtime.why else ""
     lines = [
         f"run directory {job.run.path}",
-        f"learner on {where}, {config.train.precision}, {sizes['total'] / 1e6:.1f}M parameters",
+        f"learner on {where}, {precision}, {sizes['total'] / 1e6:.1f}M parameters",
         f"runtime {played}{why}",
         f"{config.actor.games} games of {config.env.id}{'' if runtime.name == 'inline' else ' in each actor'}, "
         f"{config.env.frame_skip} frames per policy step, sticky {config.env.sticky:g}",
@@ -157,8 +155,9 @@ def greeting(job: Job, runtime: choice.Runtime, device: torch.device, memory: st
         f"metrics {run_log.address}; curves: tensorboard --logdir {job.run.path / 'tensorboard'}",
     ]
     lines += choice.ignored(config, runtime.name)
-    if config.train.precision == "bfloat16" and device.type == "cpu" and slow_bfloat16(device):
-        lines.append("this CPU lacks AVX-512: bfloat16 is some 100 times slower here than --train.precision float32")
+    emulated = slow_bfloat16(device)
+    if slow := choice.slower_than_float32(precision, units=has_bfloat16_units(device), emulated=emulated):
+        lines.append(slow)
     if job.resume:
         lines.append(f"going on from {job.resume.path.name}, policy step {job.resume.policy_step:,}")
     return lines

@@ -87,11 +87,15 @@ def judge(agent: Agent, env: EnvConfig, batch: Batch) -> Report:
 
 def play_windows(agent: Agent, env: EnvConfig, *, windows: int, seed: int) -> Batch:
     """Batch [CONTEXT + AHEAD, windows] on the agent's device, none of which crosses a game."""
-    device = device_of(agent)
     with closing(make_games(env, GAMES, seed)) as games:
         ticks = play(games, agent, refresh=lambda: 0, rng=np.random.default_rng(seed))
-        cut = islice(cut_windows(ticks), windows)
-        fields = [np.stack(field, axis=1) for field in zip(*cut, strict=True)]
+        return collect(ticks, windows, device_of(agent))
+
+
+def collect(ticks: Iterable[Tick], windows: int, device: torch.device) -> Batch:
+    """The first windows of these games."""
+    cut = islice(cut_windows(ticks), windows)
+    fields = [np.stack(field, axis=1) for field in zip(*cut, strict=True)]
     batch = Batch(*(torch.as_tensor(field, device=device) for field in fields))
     return batch._replace(prev_action=batch.prev_action.long())
 

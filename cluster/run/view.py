@@ -15,7 +15,7 @@ from cluster.metrics.spec import ACTOR, DRIVER, LEARNER, REPLAY
 from cluster.metrics.targets import Targets
 from cluster.run.directory import Run
 from cluster.run.progress import Progress
-from learner.device import choose_device
+from learner.device import choose_device, choose_precision
 
 
 class RunView:
@@ -31,8 +31,9 @@ class RunView:
         self.address = "off"
         if self._on:
             self.address = self._serve(config, "inline" if alone else "driver")
-        device = str(choose_device(config.train.device))
-        labels = (config.env.id, runtime, device, config.train.precision, program_version())
+        device = choose_device(config.train.device)
+        precision = choose_precision(config.train.precision, device)
+        labels = (config.env.id, runtime, str(device), precision, program_version())
         self.meter.set("dreamer_run_info", 1, *labels)
         self.meter.set("dreamer_run_start_timestamp_seconds", time.time())
         self.meter.set("dreamer_replay_ratio_wanted", config.replay.replay_ratio)

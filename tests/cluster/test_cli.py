@@ -69,7 +69,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["--actor.workers", "3"], "actor.workers must be 0 to actor.games (2), not 3"),
         (["--actor.epsilon", "1.5"], "actor.epsilon must be 0 to 1, not 1.5"),
         (["--replay.replay-ratio", "0"], "replay.replay_ratio must be 0.001 to 1e9, not 0.0"),
-        (["--train.precision", "float16"], "float32 or bfloat16"),
+        (["--train.precision", "float16"], "float32, bfloat16 or auto"),
         (["--train.model-lr", "0"], "train.model_lr must be 1e-12 to 1e30, not 0.0"),
         (["--model.reward-squash", "log"], "tanh, clip or none, not 'log'"),
         (["--behavior.name", "cem"], "actor_critic or ppo"),

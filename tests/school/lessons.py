@@ -17,6 +17,7 @@ from dreamer.agent import Agent
 from dreamer.equations import squash
 from dreamer.types import Batch, Metrics, Replayed, Start
 from learner.config import TrainConfig
+from learner.device import choose_precision
 from learner.step import make_grad_steps, make_optimizers
 
 JUDGED, PLAYED = 1, 7  # seeds of what is measured: the same chance every time
@@ -96,5 +97,5 @@ def play_real(agent: Agent, env: EnvConfig, games: int) -> Row:
 
 def precision(config: TrainConfig, batch: Batch) -> AbstractContextManager[None]:
     """The arithmetic of learner/step.py."""
-    low = config.precision == "bfloat16"
+    low = choose_precision(config.precision, batch.obs.device) == "bfloat16"
     return torch.autocast(batch.obs.device.type, torch.bfloat16, enabled=low, cache_enabled=False)

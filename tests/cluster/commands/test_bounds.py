@@ -313,7 +313,7 @@ def tree(path: Path) -> dict[str, bytes]:
         ({"env": {"crop": 3}}, "env.crop must be 4 times"),
         ({"env": {"binary": "yes"}}, "env.binary must be true or false, not 'yes'"),
         ({"env": {"id": 7}}, "env.id must be a text, not 7"),
-        ({"train": {"precision": "float16"}}, "train.precision must be float32 or bfloat16, not 'float16'"),
+        ({"train": {"precision": "float16"}}, "train.precision must be float32, bfloat16 or auto, not 'float16'"),
         ({"train": {"device": {}}}, "train.device must be cpu, cuda or auto"),
         ({"replay": 5}, "replay must be a section of values, not 5"),
         ({"replay": {"batsh": 5}}, "unknown value replay.batsh"),

@@ -7,14 +7,15 @@ from dataclasses import replace
 import pytest
 import torch
 
-from cluster.commands.choice import choose_precision, choose_preset, choose_runtime, ignored
+from cluster.commands.choice import choose_preset, choose_runtime, ignored, slower_than_float32
 from cluster.config import ClusterConfig, Config
 from cluster.presets import cpu, fast
-from learner.device import has_bfloat16_units
+from learner.device import choose_precision, has_bfloat16_units
 
 LOCAL = ClusterConfig()
 JOINED = ClusterConfig(address="10.0.0.1:6379", actors=0)
 THREE = ClusterConfig(actors=3)
+CPU = torch.device("cpu")
 
 
 @pytest.mark.parametrize(
@@ -49,14 +50,14 @@ def test_the_preset_is_that_of_the_device(gpu: bool, device: str | None, name: s
     assert choose_preset(gpu=gpu, device=device) == name
 
 
-def test_a_gpu_without_units_for_bfloat16_computes_in_float32_and_says_so() -> None:
-    changed, said = choose_precision(fast(), units=False, asked=False)
-    assert changed == replace(fast(), train=replace(fast().train, precision="float32"))
-    assert said.startswith("float32: ") and "--train.precision bfloat16" in said
-    insisted, said = choose_precision(fast(), units=False, asked=True)
-    assert insisted == fast() and "as asked for" in said
-    for config, units in ((fast(), True), (cpu(), False)):
-        assert choose_precision(config, units=units, asked=False) == (config, "")
+@pytest.mark.parametrize(
+    ("precision", "units", "emulated", "said"),
+    [("bfloat16", False, True, "100 times"), ("bfloat16", False, False, "twice"), ("bfloat16", True, False, "")]
+    + [("float32", units, not units, "") for units in (True, False)],
+)
+def test_a_precision_that_costs_time_is_said(precision: str, units: bool, emulated: bool, said: str) -> None:
+    told = slower_than_float32(precision, units=units, emulated=emulated)
+    assert said in told and bool(told) == bool(said)
 
 
 @pytest.mark.parametrize(("capability", "units"), [(7, False), (8, True), (9, True)])  # 7: V100, T4, RTX 20xx
@@ -71,7 +72,14 @@ def test_units_are_asked_for_not_emulation(capability: int, units: bool, monkeyp
     monkeypatch.setattr(torch.cuda, "_check_bf16_tensor_supported", lambda device: True)
     monkeypatch.setattr(torch.cuda, "device", lambda device: torch.no_grad())
     assert has_bfloat16_units(torch.device("cuda", 0)) == units
-    assert has_bfloat16_units(torch.device("cpu"))
+    assert choose_precision("auto", torch.device("cuda", 0)) == ("bfloat16" if units else "float32")
+
+
+@pytest.mark.parametrize("has", ["", "amx_bf16", "avx512_bf16"])
+def test_a_cpu_that_multiplies_bfloat16_itself_does(has: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True, has: True})
+    assert choose_precision("auto", CPU) == ("bfloat16" if has else "float32")
+    assert choose_precision("float32", CPU) == "float32" and choose_precision("bfloat16", CPU) == "bfloat16"
 
 
 def test_what_a_runtime_ignores_is_said() -> None:
