@@ -44,9 +44,7 @@ class ModelConfig:
     unimix: Part = 0.0  # share of the uniform distribution in prior and posterior; dreamerv3 0.01
     reward_squash: Squash = "tanh"  # what is learned of a reward r: tanh(r), clip = min(r, 1), none = r; dreamerv2
     reward_bins: Bins = 0  # classes of a two-hot reward head, 0 = a normal of unit variance; dreamerv3 255
-    picture: Picture = (
-        "normal"  # what a pixel is drawn from; dreamerv2 a normal of unit variance, World Models bernoulli
-    )
+    picture: Picture = "normal"  # what a pixel is drawn from; dreamerv2 a normal of variance 1, World Models bernoulli
     motion_weight: Weight = 0.0  # k, pixels on and beside what moves count 1 + k times; ours, after DyMoDreamer
     gamma: Discount = 0.999  # discount per policy step, target of the discount head; dreamerv2 discount [paper: 0.995]
     kl_scale: Weight = 0.1  # beta; dreamerv2 loss_scales.kl

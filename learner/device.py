@@ -28,7 +28,7 @@ def prepare_learner(config: TrainConfig) -> None:
 def choose_precision(name: str, device: torch.device) -> str:
     """float32, bfloat16 or auto: bfloat16 where the device multiplies it itself.
 
-    Preset cpu's update on a CPU with AVX-512 BF16 takes 0.85 of the time that it takes in float32, on one with AMX 0.87.
+    Preset cpu's update on a CPU with AVX-512 BF16 takes 0.85 of the time that it takes in float32.
     """
     if name == "auto":
         name = "bfloat16" if has_bfloat16_units(device) else "float32"

@@ -16,6 +16,7 @@ from cluster import assemble
 from cluster.commands.options import EvaluateOptions, ExportOptions, RecordOptions, parse
 from cluster.console.json_text import print_json
 from cluster.look import video
+from cluster.look.counterfactual import counterfactual_report
 from cluster.look.evaluate import evaluate as play_agent
 from cluster.look.evaluate import play_random, summary
 from cluster.look.hazard import table
@@ -35,7 +36,7 @@ def evaluate(arguments: list[str]) -> int:
     env = replace(resolve(loaded.config.env), time_limit=EVALUATION_STEPS, perturb=options.perturb)
     if options.sticky is not None:
         env = replace(env, sticky=options.sticky)
-    if options.world_model:
+    if options.world_model or options.counterfactual:
         return judge_world_model(loaded, env, options)
     with Progress(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(f"{options.episodes} games", total=options.episodes)
@@ -71,16 +72,26 @@ def evaluate(arguments: list[str]) -> int:
 def judge_world_model(loaded: assemble.Loaded, env: EnvConfig, options: EvaluateOptions) -> int:
     """Prints what the world model sees and foresees in fresh games."""
     windows = WINDOWS_PER_EPISODE * options.episodes
-    found = world_report(loaded.agent, env, windows=windows, seed=options.seed)
+    judged = {"counterfactual": counterfactual_report} if options.counterfactual else {}  # first: it may be refused
+    judged[""] = world_report
+    reports = {name: judge(loaded.agent, env, windows=windows, seed=options.seed) for name, judge in judged.items()}
+    found = reports.pop("")
     if options.json:
-        print_json({"checkpoint": {"update": loaded.checkpoint.update}, "windows": windows, **found})
+        print_json({"checkpoint": {"update": loaded.checkpoint.update}, "windows": windows, **found, **reports})
         return 0
     print(f"{loaded.checkpoint.path.name}, {windows} windows of {env.id}, perturb {env.perturb}")
+    if reports:
+        print(f"  {'':22} {'real':>6} {'never reached':>14}")
     for name, value in found.items():
         if not name.endswith(tuple(SPEEDS)):
-            print(f"  {name:22} {value:.3f}")
+            beside = (f"{report[name]:14.3f}" if name in report else f"{'-':>14}" for report in reports.values())
+            print(" ".join([f"  {name:22} {value:6.3f}", *beside]))
     for line in speed_table(found):
         print(line)
+    for report in reports.values():
+        print("in states that play never reaches:")
+        for line in speed_table(report):
+            print(line)
     return 0
 
 

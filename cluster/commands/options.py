@@ -65,6 +65,7 @@ class EvaluateOptions:
     perturb: Perturbation = "none"  # another background or brightness, or no-ops where training had none
     action: Literal["sample", "mode"] = "sample"  # draw actions, or take the most probable one
     world_model: bool = False  # judge what the world model sees and foresees instead of the score
+    counterfactual: bool = False  # the same, and beside it in states of Breakout that play never reaches
     checkpoint: Path | None = None  # file; default: the newest
     device: Literal["cpu", "cuda"] = "cpu"  # where the agent runs
     json: bool = False  # one JSON document on stdout
