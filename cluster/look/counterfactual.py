@@ -26,9 +26,9 @@ from replay.experience import EnvSpec
 # Addresses in Breakout's 128 bytes. Found by watching them; ball and bricks as in Anand et al., Unsupervised State
 # Representation Learning in Atari, 2019.
 WALL = [0x3F] * 6 + [0xFF] * 24 + [0xC0] * 6  # bytes 0..35, two bits a brick: all of them stand
-BALL_X, BALL_Y, BALL_DY, BALL_DX = 99, 101, 103, 105  # screen pixels (y: plus 12), pixels a frame (a byte, signed)
+BALL_X, BALL_Y, BALL_DY, BALL_DX = 99, 101, 103, 105  # screen pixels; pixels a frame, down and left (signed)
 LEFT, RIGHT, TOP, BOTTOM = 60, 190, 120, 160  # where the ball is put: between the walls, between bricks and paddle
-BUILT = 200  # frames of a game after which the wall stands: before, the game builds it again
+BUILT = 100  # frames of a game after which the wall stands: before, the game builds it again
 SPEEDS = [(dy, dx) for dy in (-2, -1, 1, 2) for dx in (-2, -1, 1, 2)]
 
 

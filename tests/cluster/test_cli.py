@@ -58,7 +58,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["--env.id", "CartPole-v1"], "not a picture"),
         (["--env.import-module", "no_such_games"], "cannot be imported"),
         (["--env.id", "BreakoutDeterministic-v4", "--env.sticky", "0.25"], "take --env.id ALE/Breakout-v5"),
-        (["--env.size", "42"], "env.size 42 cannot be halved"),
+        (["--env.size", "42"], "env.size 42 cannot be cut into"),
         (["--model.cnn", "valid"], "env.size must be 64 for model.cnn valid, not 40"),
         (["--env.perturb", "fog"], "none, background, brightness or noop, not 'fog'"),
         (["--env.crop", "200", "200", "0", "0"], "leaves nothing"),

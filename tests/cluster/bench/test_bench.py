@@ -160,7 +160,7 @@ def test_counted_operations_are_those_of_the_layers(config: Config) -> None:
 
     # One more hidden layer in actor, critic and target critic. N = 12 starts, H = 4.
     per_row = 2 * BEHAVIOR.units**2
-    dreaming, slow = 4 * 12 * per_row, 5 * 12 * per_row
+    dreaming, slow = 4 * 12 * per_row, (5 + 1) * 12 * per_row  # dreamt states, and once more those of the replay
     actor, critic = 3 * 12 * per_row, 4 * 12 * per_row  # H - 1 and H states; forward and twice backward
     assert gflop(layers=2) - gflop(layers=1) == dreaming + slow + 3 * (actor + critic)
 

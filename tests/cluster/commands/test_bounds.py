@@ -364,7 +364,7 @@ def test_what_is_out_of_bounds_in_a_config_file_can_be_mended_by_an_option(
         ('"deter": 256', '"deter": -256', "model.deter must be 1 to 65536, not -256"),
         ('"units": 200', '"units": 1e400', "behavior.units must be a whole number"),
         ('"contrast": 1.0', '"contrast": NaN', "env.contrast must be 0.05 to 255"),
-        ('"size": 40', '"size": 41', "env.size 41 cannot be halved"),
+        ('"size": 40', '"size": 41', "env.size 41 cannot be cut into"),
     ],
 )
 def test_an_agent_that_cannot_be_made_is_one_line(

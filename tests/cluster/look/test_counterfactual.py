@@ -14,7 +14,16 @@ from actors.config import EnvConfig
 from actors.env import make_games
 from cluster.assemble import load
 from cluster.look import counterfactual
-from cluster.look.counterfactual import BALL_DX, BALL_DY, WALL, Altered, altered_windows, counterfactual_report
+from cluster.look.counterfactual import (
+    BALL_DX,
+    BALL_DY,
+    BALL_X,
+    BALL_Y,
+    WALL,
+    Altered,
+    altered_windows,
+    counterfactual_report,
+)
 from cluster.presets import cpu
 from replay.errors import UserError
 
@@ -50,10 +59,8 @@ def test_the_ball_flies_as_it_was_told_and_the_bricks_stay() -> None:
         told = emulator.getRAM().copy()
         games.step(np.zeros(1, np.int64))
         now = emulator.getRAM()
-        moved = [
-            int(np.int8(now[address] - told[address])) for address in (counterfactual.BALL_Y, counterfactual.BALL_X)
-        ]
-        assert moved == [4 * int(np.int8(told[address])) for address in (BALL_DY, BALL_DX)]
+        down, right = (int(np.int8(now[address] - told[address])) for address in (BALL_Y, BALL_X))
+        assert (down, -right) == tuple(4 * int(np.int8(told[address])) for address in (BALL_DY, BALL_DX))
         assert bytes(now[:36]) == bytes(told[:36]) != bytes(WALL)
 
 
