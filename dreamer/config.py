@@ -16,6 +16,7 @@ Share: TypeAlias = Annotated[float, "0 <= x <= 1"]
 Part: TypeAlias = Annotated[float, "0 <= x < 1"]  # not all of it
 Weight: TypeAlias = Annotated[float, "0 <= x <= 1e6"]
 Discount: TypeAlias = Annotated[float, "0.001 <= x <= 1"]
+Temperature: TypeAlias = Annotated[float, "0.05 <= x <= 20"]
 Steps: TypeAlias = Annotated[int, "2 <= x <= 1000"]
 Way: TypeAlias = Annotated[float, "0 < x <= 1"]
 Clip: TypeAlias = Annotated[float, "0 < x < 1"]
@@ -74,6 +75,7 @@ class BehaviorConfig:
     layers: Layers = 4  # hidden layers of actor and critic; dreamerv2 actor.layers
     units: Units = 400  # units of each; dreamerv2 actor.units
     horizon: Steps = 15  # H, imagined policy steps; dreamerv2 imag_horizon
+    temperature: Temperature = 1.0  # the prior's logits are divided by it in these dreams; ours, after World Models
     start_every: Count = 1  # dreams begin at every so manieth state of a window; ours
     norm: bool = False  # layer norm and SiLU after every layer, instead of ELU; dreamerv3
     unimix: Part = 0.0  # share of the uniform distribution in the policy; dreamerv3 0.01

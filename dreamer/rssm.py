@@ -54,10 +54,15 @@ class RSSM(nn.Module):
         """Representation model q(z given h, x): [..., D], embedding [..., E] -> logits [..., S, C]."""
         return self.to_logits(self.post_out(self.post_act(self.post_in(torch.cat([h.to(embed.dtype), embed], -1)))))
 
-    def imagine_step(self, prev: State, action: Tensor) -> State:
-        """One step without a picture: state [N, ...], one-hot action [N, A] -> state [N, ...], z from the prior."""
+    def imagine_step(self, prev: State, action: Tensor, temperature: float = 1.0) -> State:
+        """One step without a picture: state [N, ...], one-hot action [N, A] -> state [N, ...], z from the prior.
+
+        A prior that has learned little is wider than the game: where that is deterministic, a temperature below 1 makes
+        dreams truer.
+        """
         h = self.recur(prev, action)
-        return State(h, straight_through_sample(self.prior_logits(h)))
+        prior = self.prior_logits(h)
+        return State(h, straight_through_sample(prior if temperature == 1 else prior / temperature))
 
     def observe_step(self, prev: State, prev_action: Tensor, is_first: Tensor, embed: Tensor) -> tuple[State, Tensor]:
         """One step with a picture: prev [N, ...], one-hot prev_action [N, A], is_first [N], embed [N, E].

@@ -165,7 +165,7 @@ class WorldModel(nn.Module):
         h, z = torch.stack([s.h for s in states]), torch.stack([s.z for s in states])
         return State(torch.cat([observed.h, h]), torch.cat([observed.z, z]))
 
-    def imagine(self, act: Callable[[State], Tensor], start: Start, horizon: int) -> Dream:
+    def imagine(self, act: Callable[[State], Tensor], start: Start, horizon: int, temperature: float = 1.0) -> Dream:
         """Dreams of `horizon` steps from every start: act maps a state [N, ...] to a one-hot action [N, A].
 
         The policy sees the state cut from its graph: gradients reach an action only through what it brings about.
@@ -174,7 +174,7 @@ class WorldModel(nn.Module):
             state, states, actions = start.state, [start.state], []
             for _ in range(horizon):
                 action = act(state.detach())
-                state = self.rssm.imagine_step(state, action)
+                state = self.rssm.imagine_step(state, action, temperature)
                 states.append(state)
                 actions.append(action)
             dreamt = State(torch.stack([s.h for s in states]), torch.stack([s.z for s in states]))

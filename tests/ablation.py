@@ -25,7 +25,7 @@ PICTURES = {  # of Breakout
     "neither blocks nor motion": f"{AREA} --model.motion-weight 0",
 }
 FURTHER = {  # what `fast` has besides, given to `cpu`
-    "unimix": "--model.unimix 0.01 --behavior.unimix 0.01",
+    "unimix": "--model.unimix 0.01",
     "free nats of each step": "--model.free-each",
     "returns scaled": "--behavior.return-scale 0.99",
     "target critic follows": "--behavior.slow-every 1 --behavior.slow-fraction 0.02",
@@ -37,6 +37,14 @@ OPTIONS = {
     "ELU, no layer norm": "--model.no-norm --behavior.no-norm",
     "normal heads, tanh rewards": "--model.reward-bins 0 --behavior.value-bins 0 --model.reward-squash tanh",
     "dreamerv2's KL": "--model.kl-scale 0.1 --model.kl-balance 0.8 --model.free-nats 0",
+    "pixels normal": "--model.picture normal --model.kl-scale 0.55 --model.kl-balance 0.9091",
+    "convolutions that overlap": "--model.cnn same",
+    "dreams as wide as the prior": "--behavior.temperature 1",
+    "dreams from every state": "--behavior.start-every 1",
+    "dreams of 10 steps": "--behavior.horizon 10",
+    "slow learners": "--train.model-lr 4e-4 --train.actor-lr 1e-4 --train.critic-lr 1e-4",
+    "little entropy": "--behavior.entropy-scale 1e-3",
+    "float32": "--train.precision float32",
     **FURTHER,
     "all five of fast": " ".join(FURTHER.values()),
 }

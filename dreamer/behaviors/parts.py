@@ -60,7 +60,8 @@ class ActorAndCritic(nn.Module):
 
     def dream(self, world: WorldModel, start: Start, mark: Mark) -> Dreamt:
         """What comes of this policy. `mark("behavior")` after the dream."""
-        dream = world.imagine(lambda state: self.act(world, state, sample=True), start, self.config.horizon)
+        c = self.config
+        dream = world.imagine(lambda state: self.act(world, state, sample=True), start, c.horizon, c.temperature)
         mark("behavior")
         feat = dream.state.feat()
         return Dreamt(dream, feat, scalar_mean(self.slow_critic(feat)))

@@ -300,3 +300,11 @@ def test_straight_through_gradients_flow_from_a_dream_to_its_actions(rssm: RSSM)
     for part in state:
         (grad,) = torch.autograd.grad((part * torch.randn_like(part)).sum(), action, retain_graph=True)
         assert grad.abs().max() > 0
+
+
+def test_in_dreams_a_low_temperature_draws_what_is_probable(rssm: RSSM) -> None:
+    state, action = random_state(2000), random_actions(2000)
+    likely = rssm.prior_logits(rssm.recur(state, action)).softmax(-1)
+    drawn = {t: (rssm.imagine_step(state, action, t).z * likely).sum(-1).mean().item() for t in (1.0, 0.1)}
+    assert drawn[1.0] == pytest.approx(likely.square().sum(-1).mean().item(), abs=0.01)  # from the prior itself
+    assert drawn[0.1] == pytest.approx(likely.amax(-1).mean().item(), abs=0.05)

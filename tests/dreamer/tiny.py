@@ -30,7 +30,15 @@ SWITCHES = replace(
     free_each=True,
 )
 BEHAVIOR_SWITCHES = replace(
-    BEHAVIOR, start_every=2, norm=True, unimix=0.01, value_bins=11, return_scale=0.99, slow_every=2, slow_fraction=0.02
+    BEHAVIOR,
+    temperature=0.5,
+    start_every=2,
+    norm=True,
+    unimix=0.01,
+    value_bins=11,
+    return_scale=0.99,
+    slow_every=2,
+    slow_fraction=0.02,
 )
 
 
