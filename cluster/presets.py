@@ -90,6 +90,7 @@ def cpu() -> Config:
             layers=2,
             units=200,
             horizon=15,
+            temperature=0.5,  # no chance is in these games, and a prior that has not learned them yet is too wide
             start_every=2,
             norm=True,
             unimix=0.01,
