@@ -136,9 +136,9 @@ def rules_between(config: Config) -> list[Rule]:
             "are cut off sooner fill no window, and training would never start",
         ),
         (
-            config.behavior.start_every <= replay.length,
-            f"behavior.start_every ({config.behavior.start_every}) must be at most replay.length ({replay.length}), or "
-            "no dream would ever begin",
+            config.behavior.start_every < replay.length,
+            f"behavior.start_every ({config.behavior.start_every}) must be less than replay.length ({replay.length}): "
+            "a dream begins at every so manieth state of a window, and is compared with what came after it there",
         ),
         (
             model.classes <= NO_CLASS or not replay.stored_state,

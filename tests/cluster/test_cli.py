@@ -65,6 +65,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["--replay.capacity", "2000000000"], "lower --replay.capacity to"),
         (["--replay.prefill", "30000"], "must not exceed replay.capacity"),
         (["--replay.stride", "6"], "at most half of replay.length"),
+        (["--behavior.start-every", "100"], "must be less than replay.length"),
         (["--replay.stored-state", "--model.classes", "256"], "model.classes must be at most 255"),
         (["--actor.workers", "3"], "actor.workers must be 0 to actor.games (2), not 3"),
         (["--actor.epsilon", "1.5"], "actor.epsilon must be 0 to 1, not 1.5"),
