@@ -11,6 +11,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -69,7 +70,7 @@ class InlineRun:
             self.agent,
             self.optimizers,
             self._samples(),
-            config.train,
+            replace(config.train, overlap=False),  # two threads draw their random numbers in an order of chance
             device=device,
             update=run_log.update,
             mark=self.clock.mark,

@@ -105,6 +105,7 @@ def cpu() -> Config:
             critic_lr=4e-4,
             adam_keras=False,
             precision="auto",
+            overlap=True,
             device="cpu",
             threads=1,
         ),

@@ -42,6 +42,7 @@ class TrainConfig:
     weight_decay: Decay = 1e-6  # share of every weight lost per update, not times lr; dreamerv2 model_opt.wd
     nonfinite_limit: Count = 100  # updates in a row that may be skipped as not finite before training stops; ours
     precision: Precision = "float32"  # of layers (losses, logits, state: float32); dreamerv2 float16; auto: device.py
+    overlap: bool = False  # under Ray, on a CPU: world model and behaviour learn in two threads, overlap.py; ours
     capture: bool = True  # on a GPU, the whole update as one CUDA graph; ours
     device: Device = "auto"  # auto = cuda where there is one; ours
     threads: Threads = 0  # CPU threads of the learner, 0 = torch decides; ours

@@ -14,6 +14,7 @@ from learner.config import TrainConfig
 from learner.device import choose_precision
 from learner.feed import to_batch
 from learner.graph import Update, capture
+from learner.overlap import SideBySide
 from learner.step import Optimizers, make_grad_steps, train_step
 from replay import Sample
 
@@ -58,11 +59,14 @@ def make_update(
 ) -> Update:
     """What improves the agent by a batch like `example` [T, B, ...]: on a GPU one captured graph, else plain calls.
 
+    config.overlap: on a CPU in two threads.
     A GPU works later than it is told to, and its graph in one piece: there no part of the update is marked.
     """
     step = make_grad_steps(optimizers, clip=config.grad_clip, keras=config.adam_keras)
     parts = no_mark if example.obs.is_cuda else mark
     precision = choose_precision(config.precision, example.obs.device)
+    if config.overlap and not example.obs.is_cuda:
+        return SideBySide(agent, step, precision=precision, mark=parts)
 
     def update(batch: Batch) -> Metrics:
         return train_step(agent, step, batch, precision=precision, mark=parts)

@@ -10,6 +10,7 @@ from torch import Tensor
 from dreamer.agent import Agent
 from dreamer.behaviors import GradSteps, Mark, no_mark
 from dreamer.types import Batch, Metrics, Replayed, Start
+from dreamer.world_model import WorldModel
 from learner.adam import keras_step
 from learner.config import TrainConfig
 
@@ -72,17 +73,37 @@ def train_step(agent: Agent, step: GradSteps, batch: Batch, *, precision: str, m
     """World model, then dreams from its posterior states, then the behaviour: one update. precision: not auto.
 
     The dreams begin at the states that the batch gave *before* the world model's step and run on its new weights, as in
-    the official code. Weights are cast at every use (cache off): the cache would keep casts made without gradient.
+    the official code.
     """
-    low = precision == "bfloat16"
-    with torch.autocast(batch.obs.device.type, torch.bfloat16, enabled=low, cache_enabled=False):
-        mark("world_model")
+    mark("world_model")
+    metrics, replayed = world_step(agent, step, batch, precision=precision)
+    mark("dream")
+    return counted(metrics | behavior_step(agent, agent.world, step, replayed, precision=precision, mark=mark))
+
+
+def world_step(agent: Agent, step: GradSteps, batch: Batch, *, precision: str) -> tuple[Metrics, Replayed]:
+    """The world model's part of an update, and what the behaviour's part begins with."""
+    with arithmetic(precision, batch.obs.device):
         out = agent.world.loss(batch)
         metrics = out.metrics | {"model_grad": step["model"](out.loss)}
-        replayed = Replayed(out.unroll.state.detach(), out.discount, out.reward)
+    return metrics, Replayed(out.unroll.state.detach(), out.discount, out.reward)
+
+
+def behavior_step(
+    agent: Agent, world: WorldModel, step: GradSteps, replayed: Replayed, *, precision: str, mark: Mark = no_mark
+) -> Metrics:
+    """The behaviour's part: it dreams in `world`, the agent's own or a copy."""
+    with arithmetic(precision, replayed.reward.device):
         start = Start.of(replayed, agent.behavior.config.start_every)
-        mark("dream")
-        metrics |= agent.behavior.update(agent.world, start, step, mark)
-    # One update that is not finite would hide all the others in a mean: it counts as 0 there, and is counted here.
+        return agent.behavior.update(world, start, step, mark)
+
+
+def arithmetic(precision: str, device: torch.device) -> torch.autocast:
+    """Weights are cast at every use (cache off): the cache would keep casts made without gradient."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16", cache_enabled=False)
+
+
+def counted(metrics: Metrics) -> Metrics:
+    """One update that is not finite would hide all the others in a mean: it counts as 0 there, and is counted here."""
     bad = ~torch.stack([value.isfinite() for value in metrics.values()]).all()
     return {name: value.nan_to_num(0.0, 0.0, 0.0) for name, value in metrics.items()} | {"nonfinite": bad.float()}

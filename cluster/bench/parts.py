@@ -185,8 +185,8 @@ def whole_actor(config: Config, device: torch.device, *, seconds: float) -> tupl
 
 
 def bench_learner(name: str, config: Config, device: torch.device, precision: str) -> LearnerBench:
-    """Updates of a new agent on a batch of random play."""
-    config = replace(config, train=replace(config.train, precision=precision))
+    """Updates of a new agent on a batch of random play, in one thread: `train.overlap` is left to `bench train`."""
+    config = replace(config, train=replace(config.train, precision=precision, overlap=False))
     dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
     threads = torch.get_num_threads()
     prepare_learner(config.train)
@@ -255,7 +255,7 @@ def random_play(config: Config) -> Sample:
 
 def count_flop(agent: torch.nn.Module, optimizers: dict, config: Config, batch: Batch) -> int:
     """Operations of the matrix products and convolutions of one update, as they are called."""
-    plain = make_update(agent, optimizers, replace(config.train, capture=False), example=batch)
+    plain = make_update(agent, optimizers, replace(config.train, capture=False, overlap=False), example=batch)
     with FlopCounterMode(display=False) as counter:
         plain(batch)
     return counter.get_total_flops()

@@ -89,7 +89,7 @@ def test_an_update_trains_everything_and_starts_dreams_from_every_step(monkeypat
     before, starts = weights(agent), []
     imagine = agent.world.imagine
     monkeypatch.setattr(
-        agent.world, "imagine", lambda act, start, horizon: starts.append(start) or imagine(act, start, horizon)
+        agent.world, "imagine", lambda act, start, *how: starts.append(start) or imagine(act, start, *how)
     )
     metrics = train_step(agent, steps, batch, precision="float32")
     still = {key for key, value in agent.state_dict().items() if torch.equal(value, before[key])}
@@ -119,8 +119,8 @@ def test_dreams_in_bfloat16_run_on_the_new_weights_too(monkeypatch: pytest.Monke
     agent, batch = make_agent(), random_batch(4, 2)
     imagine, found = agent.world.imagine, []
 
-    def spy(act, start: Start, horizon: int) -> Dream:
-        dream = imagine(act, start, horizon)
+    def spy(act, start: Start, *how: float) -> Dream:
+        dream = imagine(act, start, *how)
         with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, cache_enabled=False):
             found.append((dream.reward, agent.world.predict_reward(dream.state.feat())))
         return dream
