@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from contextlib import closing
 
-import ale_py
 import numpy as np
 
 from actors.config import EnvConfig
@@ -39,7 +38,7 @@ class Altered:
         self._games, self._rng, self._records = games, rng, 0
         self.num: int = games.num
         self.spec: EnvSpec = games.spec
-        self._emulators = [game.ale for game in games.games if isinstance(game, AtariGame)]
+        self._atari = [game for game in games.games if isinstance(game, AtariGame)]
 
     def reset(self) -> Arrived:
         return self._games.reset()
@@ -50,7 +49,7 @@ class Altered:
     def receive(self) -> Arrived:
         changed = np.zeros(self.num, bool)
         if self._records % (CONTEXT + AHEAD) == 0:
-            changed[:] = [alter(emulator, self._rng) for emulator in self._emulators]
+            changed[:] = [alter(game, self._rng) for game in self._atari]
         self._records += 1
         arrived = self._games.receive()
         arrived.step.is_first[:] |= changed
@@ -64,8 +63,9 @@ class Altered:
         self._games.close()
 
 
-def alter(emulator: ale_py.ALEInterface, rng: np.random.Generator) -> bool:
+def alter(game: AtariGame, rng: np.random.Generator) -> bool:
     """Half of the bricks, drawn one by one, and a ball in flight; False where the game is too young for it."""
+    emulator = game.ale
     if emulator.getEpisodeFrameNumber() < BUILT:
         return False
     for address, all_stand in enumerate(WALL):

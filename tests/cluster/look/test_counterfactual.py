@@ -55,7 +55,7 @@ def test_the_ball_flies_as_it_was_told_and_the_bricks_stay() -> None:
         for _ in range(60):
             games.step(np.zeros(1, np.int64))
         emulator, rng = games.games[0].ale, np.random.default_rng(3)
-        assert counterfactual.alter(emulator, rng)
+        assert counterfactual.alter(games.games[0], rng)
         told = emulator.getRAM().copy()
         games.step(np.zeros(1, np.int64))
         now = emulator.getRAM()
