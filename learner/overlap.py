@@ -9,13 +9,14 @@ part computes what it would compute in turns. Only the random numbers are drawn 
 are alike, so the inline runtime, which promises that they are, takes its turns.
 
 When somebody looks between two calls, both threads are at rest; what the newest batch brings the behaviour comes with
-the next call, and is lost if there is none.
+the next call, and is lost if there is none. To whoever measures, "dream" is the copying of the weights and "behavior"
+the waiting for the other thread.
 """
 
 from __future__ import annotations
 
 import copy
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import torch
 
@@ -36,14 +37,13 @@ class SideBySide:
         self._replayed: Replayed | None = None  # of the batch before
 
     def __call__(self, batch: Batch) -> Metrics:
-        self._mark("world_model")
         if self._replayed is None:
+            self._mark("world_model")
             metrics, replayed = world_step(self._agent, self._step, batch, precision=self._precision)
-            self._keep_weights()
-            behavior = self._thread.submit(self._improve, replayed)  # that batch is dreamt of twice
+            behavior = self._begin(replayed)  # that batch is dreamt of twice
         else:
-            self._keep_weights()
-            behavior = self._thread.submit(self._improve, self._replayed)
+            behavior = self._begin(self._replayed)
+            self._mark("world_model")
             try:
                 metrics, replayed = world_step(self._agent, self._step, batch, precision=self._precision)
             except BaseException:
@@ -54,9 +54,12 @@ class SideBySide:
         self._replayed = replayed
         return counted(metrics)
 
-    def _keep_weights(self) -> None:
+    def _begin(self, replayed: Replayed) -> Future[Metrics]:
+        """Copies the weights that the behaviour dreams in, and sets it to work."""
+        self._mark("dream")
         with torch.no_grad():
             torch._foreach_copy_(list(self._world.parameters()), list(self._agent.world.parameters()))
+        return self._thread.submit(self._improve, replayed)
 
     def _improve(self, replayed: Replayed) -> Metrics:
         return behavior_step(self._agent, self._world, self._step, replayed, precision=self._precision)

@@ -169,8 +169,8 @@ def pay_for_one_action(agent: Agent, monkeypatch: pytest.MonkeyPatch) -> None:
     """Arriving somewhere by GOOD brings a reward of 1 and by anything else nothing; dreams go on nine times in ten."""
     imagine = agent.world.imagine
 
-    def bandit(act: Callable[[State], Tensor], start: Start, horizon: int) -> Dream:
-        dream = imagine(act, start, horizon)
+    def bandit(act: Callable[[State], Tensor], start: Start, *how: float) -> Dream:
+        dream = imagine(act, start, *how)
         paid = torch.cat([torch.zeros(1, len(start.discount)), dream.action[..., GOOD]])
         return dream._replace(reward=paid, discount=torch.full_like(paid, 0.9))
 

@@ -168,9 +168,9 @@ def entropy_costs(logits: Tensor, *, entropy_scale: float, **others) -> Tensor:
 def predicted_first_discount(agent: Agent, monkeypatch: pytest.MonkeyPatch) -> None:
     imagine = agent.world.imagine
 
-    def dream(act, start, horizon):
+    def dream(act, start, *how):
         predicted = agent.world.predict_discount(start.state.feat())
-        return imagine(act, start._replace(discount=predicted), horizon)
+        return imagine(act, start._replace(discount=predicted), *how)
 
     monkeypatch.setattr(agent.world, "imagine", dream)
 
