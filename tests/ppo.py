@@ -31,6 +31,7 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 from actors.config import EnvConfig
 from actors.interface import AnyGames, Arrived
 from actors.parallel import make_parallel_games
+from cluster.look.evaluate import MAX_PARALLEL, quotas
 from cluster.presets import preset
 from replay.atomic import write_text
 
@@ -147,8 +148,8 @@ def train(out: Path, env: EnvConfig, *, minutes: float, seed: int, workers: int)
 
 def evaluate(ppo: PPO, env: EnvConfig, *, episodes: int, seed: int) -> list[float]:
     """Scores of full games with all lives. PPO was served the balls in training and cannot serve: it is served here."""
-    slots = min(16, episodes)
-    quota = [episodes // slots + (slot < episodes % slots) for slot in range(slots)]
+    slots = min(MAX_PARALLEL, episodes)
+    quota = quotas(episodes, slots)
     counted: list[list[float]] = [[] for _ in quota]
     whole = replace(env, life_loss=False)
     ended: list[float] = []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from typing import NamedTuple
 
 import numpy as np
@@ -16,9 +15,8 @@ from cluster.look.world_report import LOOKS, judge
 from dreamer.agent import Agent
 from dreamer.equations import squash
 from dreamer.types import Batch, Metrics, Replayed, Start
-from learner.config import TrainConfig
 from learner.device import choose_precision
-from learner.step import make_grad_steps, make_optimizers
+from learner.step import arithmetic, make_grad_steps, make_optimizers
 
 JUDGED, PLAYED = 1, 7  # seeds of what is measured: the same chance every time
 
@@ -37,11 +35,12 @@ class Lesson(NamedTuple):
 
 def world_lesson(agent: Agent, config: Config, held: Batch) -> Lesson:
     """The world model alone: no dream is dreamt, no behaviour learns."""
+    precision = choose_precision(config.train.precision, device_of(agent))
     groups = {"model": make_optimizers(agent, config.train)["model"]}
     step = make_grad_steps(groups, clip=config.train.grad_clip, keras=config.train.adam_keras)
 
     def update(batch: Batch) -> Metrics:
-        with precision(config.train, batch):
+        with arithmetic(precision, batch.obs.device):
             out = agent.world.loss(batch)
             return out.metrics | {"model_grad": step["model"](out.loss)}
 
@@ -57,12 +56,13 @@ def world_lesson(agent: Agent, config: Config, held: Batch) -> Lesson:
 
 def policy_lesson(agent: Agent, config: Config, games: int) -> Lesson:
     """A behaviour alone, in a world model that stays as it is; it is judged by real games."""
+    precision = choose_precision(config.train.precision, device_of(agent))
     agent.world.requires_grad_(False)
     groups = {name: one for name, one in make_optimizers(agent, config.train).items() if name != "model"}
     step = make_grad_steps(groups, clip=config.train.grad_clip, keras=config.train.adam_keras)
 
     def update(batch: Batch) -> Metrics:
-        with precision(config.train, batch):
+        with arithmetic(precision, batch.obs.device):
             with torch.no_grad():
                 state = agent.world.observe(batch).state
             going_on = config.model.gamma * (1.0 - batch.is_terminal.float())
@@ -93,9 +93,3 @@ def play_real(agent: Agent, env: EnvConfig, games: int) -> Row:
         "hazard_0": lost.get(0),
         "hazard_4": lost.get(4),
     }
-
-
-def precision(config: TrainConfig, batch: Batch) -> AbstractContextManager[None]:
-    """The arithmetic of learner/step.py."""
-    low = choose_precision(config.precision, batch.obs.device) == "bfloat16"
-    return torch.autocast(batch.obs.device.type, torch.bfloat16, enabled=low, cache_enabled=False)
