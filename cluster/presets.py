@@ -21,8 +21,8 @@ def paper() -> Config:
 def fast() -> Config:
     """One GPU with 16 cores: `cpu` with larger nets and batches, and what else dreamerv3 changed. Not yet run on a GPU.
 
-    Without unimix, scaled returns, a slow critic, free nats of each step and reward weight `cpu` learns as well in its
-    hour (docs/learning.md). Whether that is so where returns are large has not been seen, so they are here.
+    Without unimix of the latents, scaled returns, a slow critic, free nats of each step and reward weight `cpu` learned
+    as well in its hour (docs/learning.md). Whether that is so where returns are large has not been seen: they are here.
     """
     small = cpu()
     return Config(
@@ -46,10 +46,8 @@ def fast() -> Config:
             small.behavior,
             layers=3,
             units=512,
-            horizon=15,
             value_bins=255,
             entropy_scale=3e-4,
-            unimix=0.01,
             return_scale=0.99,
             slow_every=1,
             slow_fraction=0.02,
@@ -97,8 +95,8 @@ def cpu() -> Config:
             value_bins=41,
             entropy_scale=3e-3,
         ),
-        # A second thread of the learner: 8.7 updates/s instead of 6.1 alone on two cores, but 6.1 like one beside
-        # actor and replay, and 1.8 instead of 5 where something else is busy too.
+        # Two threads for each operation (train.threads) were measured before the overlap: 8.7 updates/s instead of 6.1
+        # alone on two cores, but 6.1 like one beside actor and replay, and 1.8 instead of 5 beside other work.
         train=TrainConfig(
             model_lr=1e-3,
             actor_lr=4e-4,
