@@ -138,7 +138,7 @@ def rules_between(config: Config) -> list[Rule]:
         (
             config.behavior.start_every < replay.length,
             f"behavior.start_every ({config.behavior.start_every}) must be less than replay.length ({replay.length}): "
-            "a dream begins at every so manieth state of a window, and is compared with what came after it there",
+            "a dream that begins at the last state of a window cannot be compared with what came after it",
         ),
         (
             model.classes <= NO_CLASS or not replay.stored_state,

@@ -76,7 +76,7 @@ class BehaviorConfig:
     units: Units = 400  # units of each; dreamerv2 actor.units
     horizon: Steps = 15  # H, imagined policy steps; dreamerv2 imag_horizon
     temperature: Temperature = 1.0  # the prior's logits are divided by it in these dreams; ours, after World Models
-    start_every: Count = 1  # dreams begin at every so manieth state of a window; ours
+    start_every: Count = 1  # n: dreams begin at every n-th state of a window; ours
     norm: bool = False  # layer norm and SiLU after every layer, instead of ELU; dreamerv3
     unimix: Part = 0.0  # share of the uniform distribution in the policy; dreamerv3 0.01
     value_bins: Bins = 0  # classes of a two-hot critic, 0 = a normal of unit variance; dreamerv3 255

@@ -19,7 +19,7 @@ GAMMA = 0.5
 
 
 def start(reward: Tensor, *, ends: tuple[int, ...] = (), every: int = 1) -> Start:
-    """Rewards [T] of one window; after the steps `ends` nothing comes; dreams begin at every so manieth."""
+    """Rewards [T] of one window; after the steps `ends` nothing comes; dreams begin at every `every`-th step."""
     discount = torch.full((len(reward),), GAMMA)
     discount[list(ends)] = 0.0
     h, z = random_state(len(reward))
