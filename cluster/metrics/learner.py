@@ -27,7 +27,8 @@ WORK = (
     Spec(
         "dreamer_learner_phase_seconds_total", COUNTER, "seconds",
         "where the learner's time goes. As one CUDA graph the update is one phase, `update`; elsewhere it is told "
-        "apart into `world_model`, `dream` and `behavior`. With PPO `behavior` has its minibatches too",
+        "apart into `world_model`, `dream` and `behavior`. With PPO `behavior` has its minibatches too. With "
+        "train.overlap `dream` is the copying of the weights, and `behavior` the waiting for the other thread",
         "nearly all of it in the parts of the update",
         "wait: more actors; publish: raise train.publish_every; pictures: raise train.image_every and video_every",
         LEARNER, labels={"phase": PHASES}
