@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import numpy as np
 
@@ -21,6 +22,16 @@ from replay.experience import EnvSpec, Step
 LONGER_NOOPS = 90  # a game starts with noop_max + 1 ... noop_max + LONGER_NOOPS no-ops
 LONG = 5.0  # seconds for which a game is looked at before it is trained on
 SLIP = 0.1  # probability that a policy step is played as a no-op; like a sticky action, the record does not say so
+
+
+class Kept(NamedTuple):
+    """A moment of E games, to go back to."""
+
+    emulators: list[bytes]  # [E]
+    ended: list[bool]  # [E]
+    lives: list[int]  # [E]
+    serve: list[bool]  # [E]
+    steps: list[int]  # [E]
 
 
 class Games:
@@ -128,6 +139,21 @@ class Games:
         if two_frames:
             np.maximum(self._screen, self._before, out=self._screen)
         return total, over, cut
+
+    def keep(self) -> Kept | None:
+        """This moment; None where a game has no emulator that can be set to it."""
+        emulators = [game.keep() for game in self.games if isinstance(game, AtariGame)]
+        if len(emulators) < self.num:
+            return None
+        return Kept(emulators, self._ended.tolist(), list(self._lives), list(self._serve), list(self._steps))
+
+    def go_back(self, kept: Kept) -> None:
+        """To a moment that these games, or others of the same configuration, have kept."""
+        for game, state in zip(self.games, kept.emulators, strict=True):
+            assert isinstance(game, AtariGame), game
+            game.go_back(state)
+        self._ended = np.array(kept.ended)
+        self._lives, self._serve, self._steps = list(kept.lives), list(kept.serve), list(kept.steps)
 
     def close(self) -> None:
         for game in self.games:

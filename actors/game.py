@@ -49,6 +49,14 @@ class AtariGame:
         """Plays one frame -> reward, true end, end by a limit of the game's own."""
         return self.ale.act(self._codes[action]), self.ale.game_over(), False
 
+    def keep(self) -> bytes:
+        """All that the emulator is at this moment, chance included."""
+        return self.ale.cloneState(include_rng=True).serialize()
+
+    def go_back(self, kept: bytes) -> None:
+        """To a moment that this emulator, or another of the same game, has kept. The screen follows with a frame."""
+        self.ale.restoreState(ale_py.ALEState(kept))
+
     def close(self) -> None:
         """The emulator goes with its last reference."""
 

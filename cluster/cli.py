@@ -23,7 +23,8 @@ USAGE = """usage: dreamer COMMAND [options]     (dreamer COMMAND --help tells a 
   status     say how a run is going, or how it ended
   evaluate   play full games with a trained agent, beside a random one
   record     film a game, its reconstruction, or a dream
-  export     make a small copy of a trained agent to give away
+  play       play inside the dream of a trained agent, in a browser
+  export     make a small copy of a trained agent to give away, or a web page of its dream
   bench      measure the speed of every part, and how near it is to what the machine can do
   config     print every value of a preset with its source
   params     print parameter counts
@@ -111,7 +112,7 @@ def _import_commands(asked: list[str]) -> dict[str, Command]:
     from learner.config import SPIN
 
     os.environ.setdefault("GOMP_SPINCOUNT", SPIN)  # read when torch is imported
-    from cluster.commands import agent, describe, monitor, status, train
+    from cluster.commands import agent, describe, monitor, play, status, train
     from cluster.commands.bench import bench
 
     return {
@@ -119,6 +120,7 @@ def _import_commands(asked: list[str]) -> dict[str, Command]:
         "status": status.status,
         "evaluate": agent.evaluate,
         "record": agent.record,
+        "play": play.play,
         "export": agent.export,
         "bench": bench,
         "config": describe.config,

@@ -28,6 +28,8 @@ ONLY_IN = {  # library -> the files or packages that may import it
     "ale_py": "actors/game.py",
     "cv2": "actors/screen.py",
     "prometheus_client": "cluster/metrics/",
+    "aiohttp": "cluster/play/server.py",
+    "onnx": "cluster/play/onnx_file.py",
 }
 MAY_IMPORT_OF_OURS = {
     "dreamer": {"dreamer"},
@@ -39,7 +41,7 @@ MAY_IMPORT_OF_OURS = {
 FLOORS = (  # of cluster/, from the bottom up: a room or a file imports from lower floors only
     {"config", "console", "errors", "every", "messages", "trouble"},
     {"look", "metrics", "presets", "short_games"},
-    {"run"},
+    {"play", "run"},
     {"assemble", "training"},
     {"__init__", "bench", "inline", "on_ray"},
     {"commands"},

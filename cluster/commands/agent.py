@@ -6,6 +6,7 @@ import shutil
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 
 from rich.console import Console
 from rich.progress import Progress
@@ -21,6 +22,8 @@ from cluster.look.evaluate import evaluate as play_agent
 from cluster.look.evaluate import play_random, summary
 from cluster.look.hazard import table
 from cluster.look.world_report import SPEEDS, speed_table, world_report
+from cluster.play.folder import write_page
+from cluster.play.starts import about, find_starts, first_frames
 from cluster.run import directory as run_dir
 from learner import checkpoint
 from replay.errors import UserError
@@ -96,26 +99,46 @@ def judge_world_model(loaded: assemble.Loaded, env: EnvConfig, options: Evaluate
 
 
 def export(arguments: list[str]) -> int:
-    """Writes a run directory to give away: configuration, half-precision weights, curves; no replay, no optimisers."""
+    """Writes a run directory to give away, or a folder for a web server, or both."""
     options = parse(ExportOptions, arguments, command="export")
+    if options.out is None and options.web is None:
+        raise UserError("export needs --out DIR (a copy that plays) or --web DIR (a page): see dreamer export --help")
     loaded = assemble.load(options.run, path=options.checkpoint)
+    if options.web is not None:
+        export_page(loaded, options.web)
+    if options.out is not None:
+        export_copy(loaded, options.run, options.out)
+    return 0
+
+
+def export_copy(loaded: assemble.Loaded, run: Path, out: Path) -> None:
+    """A run directory: configuration, half-precision weights, curves; no replay, no optimisers."""
     try:
-        copy = run_dir.create(options.out, loaded.config)
+        copy = run_dir.create(out, loaded.config)
     except UserError as error:
         advice = str(error).replace("add --resume to go on with it, or ", "").replace("--run-dir", "--out")
         raise UserError(advice) from error
     try:
         path = checkpoint.export(loaded.checkpoint, copy.checkpoints)
         for name in ("metrics.jsonl", "episodes.jsonl", "log.txt"):
-            if (options.run / name).exists():
-                shutil.copy(options.run / name, copy.path / name)
+            if (run / name).exists():
+                shutil.copy(run / name, copy.path / name)
     except BaseException as error:  # also Ctrl-C: half a copy would be in the way of the next try
         run_dir.forget(copy)
         if isinstance(error, OSError):
-            raise UserError(f"cannot write to {options.out} ({error.strerror}): choose another --out") from error
+            raise UserError(f"cannot write to {out} ({error.strerror}): choose another --out") from error
         raise
     print(f"{copy.path}: update {loaded.checkpoint.update:,}, {path.stat().st_size / 1e6:.1f} MB", file=sys.stderr)
-    return 0
+
+
+def export_page(loaded: assemble.Loaded, folder: Path) -> None:
+    """A page that dreams without Python."""
+    agent, env = loaded.agent, resolve(loaded.config.env)
+    starts = find_starts(agent, env, seed=0)
+    page = about(agent, env, starts, update=loaded.checkpoint.update, live=False)
+    sizes = write_page(agent, page | {"first": first_frames(agent, starts)}, folder)
+    print(f"{folder}: {sizes.model / 1e6:.1f} MB of model, {sizes.all / 1e6:.1f} MB in all", file=sys.stderr)
+    print(f"to look at it: python -m http.server --bind 127.0.0.1 --directory {folder}", file=sys.stderr)
 
 
 def record(arguments: list[str]) -> int:

@@ -27,6 +27,7 @@ Fps: TypeAlias = Annotated[float, "0.1 <= x <= 1000"]
 Port: TypeAlias = Annotated[int, "1 <= x <= 65535"]
 Part = Literal["all", "env", "actor", "replay", "learner", "metrics", "train"]  # of the benchmark
 Preset = Literal["paper", "fast", "cpu", "blog"]  # the names of cluster.presets.PRESETS
+SHIPPED = Path(__file__).parents[2] / "deploy" / "agents" / "breakout-cpu"
 LONGEST = 100  # letters of a wrong value that are repeated
 
 
@@ -85,11 +86,25 @@ class RecordOptions:
 
 
 @dataclass(frozen=True)
+class PlayOptions:
+    """Play inside the dream of a trained agent, in a browser, with the real game beside it; Ctrl-C ends it."""
+
+    run: tyro.conf.Positional[Path] = SHIPPED  # run directory; default: the agent that comes with the code
+    port: Port = 8080  # TCP port of the page
+    host: str = "127.0.0.1"  # address to listen on; any other than this machine's own needs --token
+    token: str | None = None  # word without which nobody is let in; it stands in the address that is printed
+    browser: bool = True  # open the page in the browser of this machine, if it has one
+    seed: Seed = 0  # of the games and of the draws
+    checkpoint: Path | None = None  # file; default: the newest
+
+
+@dataclass(frozen=True)
 class ExportOptions:
-    """Make a small copy of a trained agent to give away: it plays, it cannot be trained on."""
+    """Make a small copy of a trained agent to give away (--out), or a web page to play inside its dream (--web)."""
 
     run: tyro.conf.Positional[Path]  # run directory
-    out: Path  # a new directory
+    out: Path | None = None  # a new directory for the copy, which plays and cannot be trained on
+    web: Path | None = None  # a new directory for the page, which any web server can show
     checkpoint: Path | None = None  # file; default: the newest
 
 
