@@ -22,8 +22,8 @@ from cluster.look.evaluate import evaluate as play_agent
 from cluster.look.evaluate import play_random, summary
 from cluster.look.hazard import table
 from cluster.look.world_report import SPEEDS, speed_table, world_report
-from cluster.play.folder import write_page
-from cluster.play.starts import about, find_starts, first_frames
+from cluster.play.folder import check_place, write_page
+from cluster.play.starts import about, check_policy, find_starts, first_frames
 from cluster.run import directory as run_dir
 from learner import checkpoint
 from replay.errors import UserError
@@ -103,6 +103,8 @@ def export(arguments: list[str]) -> int:
     options = parse(ExportOptions, arguments, command="export")
     if options.out is None and options.web is None:
         raise UserError("export needs --out DIR (a copy that plays) or --web DIR (a page): see dreamer export --help")
+    if options.web is not None:
+        check_place(options.web)
     loaded = assemble.load(options.run, path=options.checkpoint)
     if options.web is not None:
         export_page(loaded, options.web)
@@ -133,6 +135,7 @@ def export_copy(loaded: assemble.Loaded, run: Path, out: Path) -> None:
 
 def export_page(loaded: assemble.Loaded, folder: Path) -> None:
     """A page that dreams without Python."""
+    check_policy(loaded.agent)
     agent, env = loaded.agent, resolve(loaded.config.env)
     starts = find_starts(agent, env, seed=0)
     page = about(agent, env, starts, update=loaded.checkpoint.update, live=False)

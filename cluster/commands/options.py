@@ -213,6 +213,8 @@ def refuse(
                 | tyro._errors.InstantiationFailure(argument=argument)
             ) if argument is not None:
                 name = shown_name(argument)
+                if not name.startswith("-") and (strange := [word for word in arguments if is_strange(word, known)]):
+                    raise UserError(unknown_option(strange[0], list(known), command))
                 allowed = known[as_option(name.lower().lstrip("-"))]
                 is_choice = isinstance(event, tyro._errors.InvalidChoice)
                 value = event.value if is_choice else value_of(name, arguments)
@@ -222,6 +224,12 @@ def refuse(
         raise UserError(f"the options are wrong: see dreamer {command} --help")
 
     return hook
+
+
+def is_strange(word: str, known: dict[str, Kind]) -> bool:
+    """Whether it looks like an option and is none: a RUN that may be left away is looked for in it."""
+    name = word.partition("=")[0].replace("_", "-")
+    return word.startswith("--") and name not in known and name.replace("--no-", "--", 1) not in known
 
 
 def shown_name(argument: Any) -> str:

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from cluster.play.dream import DreamStep
-from cluster.play.starts import check_policy
 from dreamer.agent import Agent
 from replay.errors import UserError
 
@@ -33,10 +32,7 @@ class Sizes(NamedTuple):
 
 def write_page(agent: Agent, about: dict[str, Any], folder: Path) -> Sizes:
     """Makes `folder`, whole or not at all. Raises UserError where that cannot be."""
-    check_policy(agent)
-    check_tools()
-    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-        raise UserError(f"{folder} is there already: choose a new --web")
+    check_place(folder)
     unfinished = folder.with_name(f".{folder.name}.{os.getpid()}")
     try:
         unfinished.mkdir(parents=True)
@@ -62,8 +58,10 @@ def fill(folder: Path, agent: Agent, about: dict[str, Any]) -> int:
     return (folder / "step.onnx").stat().st_size
 
 
-def check_tools() -> None:
-    """Raises UserError where what makes a page is missing."""
+def check_place(folder: Path) -> None:
+    """Raises UserError where no page can be made there: worth asking before the agent is loaded."""
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise UserError(f"{folder} is there already: choose a new --web")
     if find_spec("onnx") is None:
         raise UserError("export --web needs the package onnx, which is not installed: make setup")
     if shutil.which("npm") is None:

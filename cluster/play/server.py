@@ -13,8 +13,8 @@ import ipaddress
 import logging
 import re
 import threading
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -32,7 +32,7 @@ MOST_PAGES = 8  # open at the same time
 LONGEST = 200  # bytes of a message
 HEARTBEAT = 20.0  # seconds without a sign of life after which a page counts as closed
 GOODBYE = 2.0  # seconds that open pages get when the server ends
-THREAD_SECONDS = 10.0  # that its thread may take to end
+ANSWER_SECONDS = 10.0  # that its thread may take for the beginning and for the end
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -77,24 +77,26 @@ def is_this_machine(host: str) -> bool:
 def serving(offer: Offer, address: Address) -> Iterator[None]:
     """Serves, on a thread, while the body runs. Raises UserError where the port is taken."""
     loop = asyncio.new_event_loop()
+    threading.Thread(target=loop.run_forever, name="play", daemon=True).start()
+
+    def do(work: Coroutine[Any, Any, None]) -> None:
+        asyncio.run_coroutine_threadsafe(work, loop).result(ANSWER_SECONDS)
+
     runner = web.AppRunner(make_app(offer, address), access_log=None, shutdown_timeout=GOODBYE)
-    loop.run_until_complete(runner.setup())
     try:
-        loop.run_until_complete(web.TCPSite(runner, address.host, address.port).start())
-    except OSError as error:
-        loop.run_until_complete(runner.cleanup())
-        loop.close()
-        reason = error.strerror or error
-        raise UserError(f"port {address.port} cannot be taken ({reason}): choose another --port or --host") from error
-    thread = threading.Thread(target=loop.run_forever, name="play", daemon=True)
-    thread.start()
-    try:
+        do(runner.setup())
+        try:
+            do(web.TCPSite(runner, address.host, address.port).start())
+        except OSError as error:
+            reason = error.strerror or error
+            raise UserError(
+                f"port {address.port} cannot be taken ({reason}): choose another --port or --host"
+            ) from error
         yield
     finally:
+        with suppress(TimeoutError):
+            do(runner.cleanup())
         loop.call_soon_threadsafe(loop.stop)
-        thread.join(THREAD_SECONDS)
-        loop.run_until_complete(runner.cleanup())
-        loop.close()
 
 
 def make_app(offer: Offer, address: Address) -> web.Application:

@@ -21,7 +21,7 @@ from replay.errors import UserError
 STARTS = 12  # in the gallery
 APART = 40  # steps of the agent's games from one to the next
 SETTLED = 16  # steps from a game's start before which none is taken: a ball's way shows in a few pictures only
-PATIENCE = 4000  # steps after which the search ends with what there is
+PATIENCE = 1500  # steps after which the search ends with what there is
 FRAMES_PER_SECOND = 60.0  # of an Atari
 
 

@@ -13,7 +13,7 @@ def need(program: str) -> str:
     found = shutil.which(program)
     if found is None:
         tools = "make monitoring-tools, or apt-get install prometheus prometheus-alertmanager"
-        mend = "apt-get install npm" if program == "npm" else tools
+        mend = f"apt-get install {program}" if program in ("npm", "chromium") else tools
         reason = f"there is no {program} on this machine: {mend}"
         if os.environ.get("CI"):
             pytest.fail(reason)
