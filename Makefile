@@ -7,7 +7,7 @@ RUN := $(VENV)/bin/python -m
 PYTEST := $(RUN) pytest --numprocesses 2 --dist loadgroup
 # The newest run that has a checkpoint, for evaluate, record and status: make evaluate DIR=runs/...
 RUN_DIR = $(or $(DIR),$(shell ls -td runs/*/checkpoints 2>/dev/null | head -1 | xargs -r dirname))
-.PHONY: setup format lint types test test-slow test-all check bench train-local status evaluate record watch monitor \
+.PHONY: setup format lint types test test-slow test-all check bench train-local status evaluate record watch play monitor \
 	monitoring-tools tensorboard dashboards doctor cluster-up cluster-train cluster-status cluster-stop cluster-fetch cluster-down
 
 setup: $(VENV)/.installed
@@ -18,7 +18,7 @@ $(VENV)/.installed: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || \
 		echo "note: Ray and Reverb need Python 3.11; with $(PYTHON) only --runtime inline works"
 	$(PYTHON) -m venv --clear $(VENV)
-	$(RUN) pip install --quiet --disable-pip-version-check --editable ".[cluster,dev]"
+	$(RUN) pip install --quiet --disable-pip-version-check --editable ".[cluster,web,dev]"
 	@touch $@
 
 format: setup
@@ -65,6 +65,10 @@ record: setup
 watch: setup
 	@mkdir -p runs
 	$(RUN) cluster record deploy/agents/breakout-cpu --kind play --out runs/watch.gif $(ARGS)
+
+# Play inside the dream of the agent that comes with the code, or of a run: make play DIR=runs/NAME ARGS="--port 8081"
+play: setup
+	@$(RUN) cluster play $(DIR) $(ARGS)
 
 # A real Prometheus watches the training that runs: make monitor ARGS="--target 127.0.0.1:9108 --port 9090"
 monitor: setup

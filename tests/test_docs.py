@@ -14,6 +14,7 @@ from cluster.commands.options import option_kinds
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+OTHERS = ("pytest", "mypy", "http/server")  # modules that are not ours
 TREES = ("cluster", "dreamer", "actors", "learner", "replay", "deploy", "tests", "docs")
 MADE = ("runs/", "RUN/", "DIR/", "~", "docs/bench/")  # beginnings of paths that a command makes
 KINDS = {
@@ -21,6 +22,7 @@ KINDS = {
     "status": options.StatusOptions,
     "evaluate": options.EvaluateOptions,
     "record": options.RecordOptions,
+    "play": options.PlayOptions,
     "export": options.ExportOptions,
     "bench": options.BenchOptions,
     "config": options.PresetOptions,
@@ -29,7 +31,7 @@ KINDS = {
     "doctor": options.DoctorOptions,
 }
 MAKES = {"train-local": "train", "cluster-train": "train", "bench": "bench", "monitor": "monitor"}
-MAKES |= {"evaluate": "evaluate", "record": "record", "status": "status"}
+MAKES |= {"evaluate": "evaluate", "record": "record", "status": "status", "play": "play"}
 MAKES |= {"watch": "record"}  # verb -> the command that gets ARGS
 
 
@@ -87,7 +89,7 @@ def fault_of(command: str) -> str:
         return refusal(words[0], words[1:])
     if words[:2] == ["python", "-m"]:
         module = words[2].replace(".", "/")
-        there = any((ROOT / module).with_suffix(end).exists() for end in (".py", "")) or module in ("pytest", "mypy")
+        there = any((ROOT / module).with_suffix(end).exists() for end in (".py", "")) or module in OTHERS
         return "" if there else f"there is no module {words[2]}"
     if words[0] == "make":
         verbs = set(re.findall(r"^([\w -]+):", (ROOT / "Makefile").read_text(), flags=re.M))

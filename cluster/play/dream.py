@@ -38,7 +38,7 @@ class DreamStep(nn.Module):
         self.world, self.behavior = agent.world, agent.behavior
 
     def forward(self, h: Tensor, z: Tensor, action: Tensor, noise: Tensor, temperature: Tensor) -> tuple[Tensor, ...]:
-        """h [N, D], z and Gumbel noise [N, S, C], one-hot action [N, A], temperature [] -> h, z, and the fields of Seen.
+        """h [N, D], z and Gumbel noise [N, S, C], one-hot action [N, A], temperature [] -> h, z, and those of Seen.
 
         `RSSM.imagine_step` divides the logits by the temperature, here the noise is multiplied by it: the same draw,
         and at 0 it is the most probable class.

@@ -2,9 +2,20 @@
 
 const POINTS = 180;
 
+// Asked for once, and again when the light changes: to ask at every step would cost more than to draw.
+const colours = new Map();
+window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => colours.clear());
+
+function colour(name) {
+  if (!colours.has(name)) {
+    colours.set(name, getComputedStyle(document.documentElement).getPropertyValue(name));
+  }
+  return colours.get(name);
+}
+
 export class Plot {
   constructor(parent, title, { unit = "", least = 0, most = 1, colour = "--dream" } = {}) {
-    Object.assign(this, { unit, least, most, colour, values: [] });
+    Object.assign(this, { unit, least, most, colour, values: [], waits: false });
     const figure = parent.appendChild(document.createElement("figure"));
     const caption = figure.appendChild(document.createElement("figcaption"));
     caption.appendChild(document.createElement("span")).textContent = title;
@@ -12,6 +23,14 @@ export class Plot {
     this.canvas = figure.appendChild(document.createElement("canvas"));
     this.canvas.setAttribute("role", "img");
     this.canvas.setAttribute("aria-label", `${title}, the last ${POINTS} steps`);
+    new ResizeObserver(([{ contentRect }]) => this.resize(contentRect)).observe(this.canvas);
+  }
+
+  resize({ width, height }) {
+    this.scale = window.devicePixelRatio || 1;
+    this.canvas.width = Math.round(width * this.scale);
+    this.canvas.height = Math.round(height * this.scale);
+    this.drawSoon();
   }
 
   clear() {
@@ -22,30 +41,39 @@ export class Plot {
   push(value) {
     this.values.push(value);
     if (this.values.length > POINTS) this.values.shift();
-    this.says.textContent = value === null ? "–" : `${value.toFixed(2)}${this.unit}`;
-    this.draw();
+    this.drawSoon();
+  }
+
+  // At most once for each picture of the screen, however fast the dream runs.
+  drawSoon() {
+    if (this.waits) return;
+    this.waits = true;
+    requestAnimationFrame(() => {
+      this.waits = false;
+      this.draw();
+    });
   }
 
   draw() {
-    const { canvas, values } = this;
-    const scale = window.devicePixelRatio || 1;
-    const [wide, high] = [canvas.clientWidth * scale, canvas.clientHeight * scale].map(Math.round);
-    if (canvas.width !== wide || canvas.height !== high) Object.assign(canvas, { width: wide, height: high });
-    const pen = canvas.getContext("2d");
-    pen.clearRect(0, 0, wide, high);
+    const { canvas, scale, values } = this;
+    if (!scale) return; // not laid out yet
+    const [wide, high] = [canvas.width, canvas.height];
+    const newest = values.at(-1) ?? null;
+    this.says.textContent = newest === null ? "–" : `${newest.toFixed(2)}${this.unit}`;
     const known = values.filter((value) => value !== null);
     const [least, most] = [Math.min(this.least, ...known), Math.max(this.most, ...known)];
     const y = (value) => high - 3 * scale - ((value - least) / (most - least)) * (high - 6 * scale);
-    const style = getComputedStyle(document.documentElement);
+    const pen = canvas.getContext("2d");
+    pen.clearRect(0, 0, wide, high);
     if (least < 0) {
-      pen.strokeStyle = style.getPropertyValue("--line");
+      pen.strokeStyle = colour("--line");
       pen.lineWidth = scale;
       pen.beginPath();
       pen.moveTo(0, y(0));
       pen.lineTo(wide, y(0));
       pen.stroke();
     }
-    pen.strokeStyle = style.getPropertyValue(this.colour);
+    pen.strokeStyle = colour(this.colour);
     pen.lineWidth = 1.75 * scale;
     pen.lineJoin = "round";
     pen.beginPath();

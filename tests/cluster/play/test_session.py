@@ -5,13 +5,13 @@ from __future__ import annotations
 from base64 import b64decode
 from contextlib import closing
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
 
 from actors.config import EnvConfig
-from actors.env import make_games
 from cluster.assemble import make_agent
 from cluster.play import starts
 from cluster.play.session import HOTTEST, Act, Begin, Session, balls, understand
@@ -74,7 +74,7 @@ def test_starts_are_moments_of_real_games(shipped: Shipped) -> None:
         assert start.picture.dtype == np.uint8 and start.picture.shape == (40, 40, 1)
         assert start.kept is not None and start.kept.steps[0] >= SETTLED and not start.kept.ended[0]
     steps = [start.kept.steps[0] for start in shipped.starts if start.kept]
-    assert all(later - sooner >= APART for sooner, later in zip(steps, steps[1:], strict=False) if later > sooner)
+    assert all(later - sooner >= APART for sooner, later in pairwise(steps) if later > sooner)  # else a new game
 
 
 def test_an_agent_whose_games_are_over_at_once_is_refused(shipped: Shipped, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -200,21 +200,6 @@ def test_balls_are_found_and_measured() -> None:
     dreamt[28, 14] = 100  # less than half as bright as a ball
     assert balls(real, dreamt, env)["dream_ball"] is None
     assert balls(real, dreamt, replace(env, id="ALE/Pong-v5")) == {}
-
-
-def test_a_moment_of_one_game_is_gone_back_to_in_another(shipped: Shipped) -> None:
-    actions = [np.array([n % 4]) for n in range(60)]
-    with closing(make_games(shipped.env, 1, 3)) as games, closing(make_games(shipped.env, 1, 9)) as others:
-        games.reset(), others.reset()
-        for action in actions[:30]:
-            games.step(action)
-        kept = games.keep()
-        went_on = [games.step(action) for action in actions]
-        others.go_back(kept)
-        there = [others.step(action) for action in actions]
-    for mine, other in zip(went_on, there, strict=True):
-        assert all(np.array_equal(a, b) for a, b in zip(mine.step, other.step, strict=True))
-        assert mine.is_last == other.is_last and mine.life_lost == other.life_lost
 
 
 def test_a_state_is_not_changed_by_who_dreams_from_it(shipped: Shipped) -> None:
