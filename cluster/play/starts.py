@@ -20,9 +20,10 @@ from replay.errors import UserError
 
 STARTS = 12  # in the gallery
 APART = 40  # steps of the agent's games from one to the next
-SETTLED = 16  # steps from a game's start before which none is taken: a ball's way shows in a few pictures only
+SETTLED = 16  # steps from a game's start before which none is taken, where games last longer: a ball's way shows late
 PATIENCE = 1500  # steps after which the search ends with what there is
 FRAMES_PER_SECOND = 60.0  # of an Atari
+STEPS_PER_SECOND = 15.0  # of any other game: that of an Atari whose agent acts in every fourth frame
 
 
 class StartingPoint(NamedTuple):
@@ -42,22 +43,24 @@ def check_policy(agent: Agent) -> None:
 @torch.no_grad()
 def find_starts(agent: Agent, env: EnvConfig, *, seed: int) -> list[StartingPoint]:
     """Lets the agent play as in training. Raises UserError where its games are over at once."""
-    found: list[StartingPoint] = []
+    settled: list[StartingPoint] = []
+    early: list[StartingPoint] = []  # for games that are too short for more
     with seeded(seed, device_of(agent)), closing(make_games(env, 1, seed)) as games:
         state, arrived, age = agent.initial(1), games.reset(), 0
         for step in range(PATIENCE):
             age = 0 if arrived.step.is_first[0] else age + 1
             inputs = map(torch.as_tensor, (arrived.step.obs, arrived.step.prev_action, arrived.step.is_first))
             action, state = agent.policy_step(state, *inputs, sample=True)
-            due = step >= APART * (len(found) + 1) and age >= SETTLED
-            if due and not (arrived.is_last[0] or arrived.step.is_terminal[0]):
+            found = settled if age >= SETTLED else early
+            over = arrived.is_last[0] or arrived.step.is_terminal[0]
+            if age > 0 and not over and len(found) < STARTS and step >= APART * (len(found) + 1):
                 found.append(StartingPoint(state, arrived.step.obs[0], games.keep()))
-                if len(found) == STARTS:
-                    break
+            if len(settled) == STARTS:
+                break
             arrived = games.step(action.numpy())
-    if not found:
-        raise UserError(f"the agent's games are over within {SETTLED} steps, before a dream can begin: train it longer")
-    return found
+    if not (settled or early):
+        raise UserError("the agent's games are over at once, before a dream can begin: train it longer")
+    return settled or early
 
 
 def about(agent: Agent, env: EnvConfig, starts: list[StartingPoint], *, update: int, live: bool) -> dict[str, Any]:
@@ -72,7 +75,8 @@ def about(agent: Agent, env: EnvConfig, starts: list[StartingPoint], *, update: 
         "serve": names.index("FIRE") if env.auto_fire else -1,
         "gamma": agent.world.config.gamma,
         "temperature": agent.behavior.config.temperature,  # of the dreams that the policy was learned in
-        "rate": FRAMES_PER_SECOND / env.frame_skip,
+        "rate": FRAMES_PER_SECOND / env.frame_skip if starts[0].kept else STEPS_PER_SECOND,
+        "over": "a life is lost" if env.life_loss else "the game is over",  # what a low discount says
         "shape": list(starts[0].picture.shape),
         "state": {"deter": rssm.deter, "stoch": rssm.stoch, "classes": rssm.classes},
         "starts": [{"picture": encoded(start.picture)} for start in starts],

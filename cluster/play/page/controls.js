@@ -93,7 +93,8 @@ export class Controls {
     element("pause").setAttribute("aria-pressed", this.paused);
     element("heat-says").textContent = this.temperature().toFixed(1);
     element("speed-says").textContent = `${Math.round(1000 / this.interval())} steps/s`;
-    const who = this.agentPlays ? "The agent plays: press an arrow to take over" : "You play";
+    const how = this.stick.knowsArrows() ? "press an arrow" : "hold the button of an action";
+    const who = this.agentPlays ? `The agent plays: ${how} to take over` : "You play";
     this.view.mode(this.paused ? "Paused" : who);
   }
 

@@ -11,6 +11,11 @@ export class Stick {
     this.tappedDirect = null;
   }
 
+  // Games that do not name their actions are played with the buttons of these.
+  knowsArrows() {
+    return Object.values(KEYS).some((way) => this.names.includes(way));
+  }
+
   // Whether the key is one of the joystick's.
   key(key, down) {
     if (!(key in KEYS)) return false;

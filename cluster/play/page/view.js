@@ -61,7 +61,7 @@ export class View {
       frame.steps === 0
         ? "as the model sees the last real picture"
         : `${since} since reality, score ${signed(this.score)} (predicted)`;
-    if (over) this.event("a life is lost, says the dream");
+    if (over) this.event(`${this.about.over}, says the dream`);
     frame.policy.forEach((share, n) => {
       this.bars[n].bar.style.transform = `scaleX(${share})`;
       this.bars[n].says.textContent = `${Math.round(100 * share)} %`;

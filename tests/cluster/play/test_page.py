@@ -313,6 +313,35 @@ def test_the_keyboard_alone_is_enough(shown: Visitor) -> None:
     assert shown.says("heat-says") == "1.1" and shown.says("mode") == "Paused"
 
 
+STICK = """async ([names, ways]) => {
+    const { Stick } = await import("./stick.js");
+    const stick = new Stick(names);
+    ways.forEach((way) => stick.turn(way, true));
+    const first = names[stick.take()];
+    ways.forEach((way) => stick.turn(way, false));
+    return [first, names[stick.take()]];
+}"""
+ALL = [*"NOOP FIRE UP RIGHT LEFT DOWN UPRIGHT UPLEFT DOWNRIGHT DOWNLEFT UPFIRE RIGHTFIRE UPRIGHTFIRE".split()]
+
+
+@pytest.mark.parametrize(
+    ("names", "ways", "action"),
+    [
+        (ALL, "UP RIGHT FIRE", "UPRIGHTFIRE"),
+        (ALL, "DOWN LEFT", "DOWNLEFT"),
+        (ALL, "LEFT FIRE", "LEFT"),  # there is no LEFTFIRE here
+        (ALL, "LEFT RIGHT UP", "UP"),  # against each other: neither
+        (ALL, "UP DOWN", "NOOP"),
+        (ALL[:5], "UP RIGHT", "RIGHT"),
+        (ALL[:2], "UP RIGHT FIRE", "FIRE"),
+        (["0", "1"], "UP", "0"),
+    ],
+)
+def test_keys_together_are_one_action(shown: Visitor, names: list[str], ways: str, action: str) -> None:
+    """And when all are let go it is none."""
+    assert shown.page.evaluate(STICK, [names, ways.split()]) == [action, names[0]]
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_words_can_be_read_in_any_light(shown: Visitor, scheme: Literal["light", "dark"]) -> None:
     """Contrast of text and ground, 4.5 at least (WCAG 2 AA)."""

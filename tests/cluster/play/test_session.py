@@ -77,10 +77,14 @@ def test_starts_are_moments_of_real_games(shipped: Shipped) -> None:
     assert all(later - sooner >= APART for sooner, later in pairwise(steps) if later > sooner)  # else a new game
 
 
-def test_an_agent_whose_games_are_over_at_once_is_refused(shipped: Shipped, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_short_games_are_begun_early_and_those_that_are_over_at_once_are_refused(
+    shipped: Shipped, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(starts, "PATIENCE", 100)
+    found = find_starts(shipped.agent, replace(shipped.env, time_limit=5), seed=0)
+    assert found and all(start.kept and 1 <= start.kept.steps[0] < 5 for start in found)
     with pytest.raises(UserError, match="before a dream can begin"):
-        find_starts(shipped.agent, replace(shipped.env, time_limit=SETTLED), seed=0)
+        find_starts(shipped.agent, replace(shipped.env, time_limit=1), seed=0)
 
 
 def test_an_agent_that_has_learned_nothing_can_be_played_in(shipped: Shipped, monkeypatch: pytest.MonkeyPatch) -> None:
