@@ -321,7 +321,8 @@ STICK = """async ([names, ways]) => {
     ways.forEach((way) => stick.turn(way, false));
     return [first, names[stick.take()]];
 }"""
-ALL = [*"NOOP FIRE UP RIGHT LEFT DOWN UPRIGHT UPLEFT DOWNRIGHT DOWNLEFT UPFIRE RIGHTFIRE UPRIGHTFIRE".split()]
+ALL = ["NOOP", "FIRE", "UP", "RIGHT", "LEFT", "DOWN", "UPRIGHT", "UPLEFT", "DOWNRIGHT", "DOWNLEFT", "UPFIRE"]
+ALL += ["RIGHTFIRE", "UPRIGHTFIRE"]
 
 
 @pytest.mark.parametrize(
