@@ -76,6 +76,12 @@ class Visitor:
     def wait_for_steps(self, number: int) -> None:
         self.wait(f"step {number}", lambda: self.steps() >= number)
 
+    def stands(self) -> bool:
+        """Whether nothing has come for a while; at most one answer can be under way."""
+        before = self.steps()
+        self.page.wait_for_timeout(500)
+        return self.steps() == before
+
     def picture(self) -> np.ndarray:
         """The dream: uint8 [40, 40]."""
         return np.array(self.ask(DREAM), np.uint8).reshape(40, 40, 4)[:, :, 0]
@@ -140,10 +146,8 @@ def check_play(visitor: Visitor) -> None:
     assert visitor.says("mode").startswith("The agent plays")
     visitor.press("p")
     assert visitor.says("mode") == "Paused"
-    visitor.page.wait_for_timeout(300)  # the answer to the last question
+    visitor.wait("a stand", visitor.stands)
     stands = visitor.steps()
-    visitor.page.wait_for_timeout(300)
-    assert visitor.steps() == stands
     before = visitor.picture()
     visitor.press(".")
     visitor.wait("one step", lambda: visitor.steps() == stands + 1)
@@ -228,6 +232,7 @@ def test_a_server_that_goes_is_said_and_one_that_comes_back_is_found(browser: Br
         with serving(shipped.offer(), address):
             visitor = Visitor(browser, address.url)
             visitor.wait_for_steps(3)
+            visitor.press("1")  # two steps a second: what is new below can be told from what was before
         visitor.wait("the word that it is gone", lambda: visitor.page.locator("#trouble").is_visible())
         assert "is gone. Trying again" in visitor.says("trouble")
         with serving(shipped.offer(), address):
