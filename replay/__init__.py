@@ -36,6 +36,7 @@ __all__ = [
     "UserError",
     "Writer",
     "connect",
+    "copy_saved",
     "in_memory",
     "on_device",
     "serve",
@@ -97,6 +98,17 @@ def connect(
 
     link = Link(address, config, spec, run_id=run_id, patience=patience, lives=lives)
     return ReverbReplay(link, should_stop)
+
+
+def copy_saved(replay: MemoryReplay, directory: Path) -> None:
+    """Fills an empty replay with what a server has saved under `directory`, where nothing is changed.
+
+    Raises UserError, OSError, ReplayCorrupt.
+    """
+    _need_reverb()
+    from replay.reverb_saved import copy_windows
+
+    copy_windows(replay, directory)
 
 
 def _need_reverb() -> None:
