@@ -16,7 +16,7 @@ from dreamer.agent import Agent
 from learner import checkpoint
 from learner.checkpoint import Checkpoint
 from learner.device import choose_device
-from replay.errors import UserError
+from replay import MemoryReplay, ReplayConfig, UserError, in_memory, on_device
 from replay.experience import EnvSpec
 
 log = logging.getLogger("games")
@@ -26,6 +26,13 @@ def make_agent(config: Config, spec: EnvSpec) -> Agent:
     """A new agent for games that look like `spec`."""
     size, _, channels = spec.obs_shape
     return Agent(config.model, config.behavior, size=size, channels=channels, num_actions=spec.num_actions)
+
+
+def make_replay(config: ReplayConfig, spec: EnvSpec, *, seed: int, device: torch.device) -> MemoryReplay:
+    """An empty replay in this process, on the learner's GPU if it has one."""
+    if device.type == "cuda":
+        return on_device(config, spec, seed=seed, device=str(device))
+    return in_memory(config, spec, seed=seed)
 
 
 def check_network(config: Config, spec: EnvSpec, available: int) -> None:

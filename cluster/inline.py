@@ -22,15 +22,16 @@ from actors.game import resolve
 from actors.interface import AnyGames
 from actors.parallel import make_parallel_games
 from actors.rollout import Tick, play
-from cluster.assemble import make_agent, with_state
+from cluster.assemble import make_agent, make_replay, with_state
 from cluster.config import to_json
 from cluster.console.signals import Stop
-from cluster.errors import RunDirLost, as_run_failed
+from cluster.errors import as_run_failed
 from cluster.every import Every, SaveTimes
 from cluster.look.gallery import Gallery
 from cluster.metrics.recorders import ActingRecorder, ReplayRecorder
 from cluster.run.directory import Run
 from cluster.run.records import RunLog
+from cluster.saving import Saver
 from cluster.short_games import ShortGames
 from cluster.training import ActorNews, Gaps, Job, Tally, append, reached
 from learner import checkpoint
@@ -38,7 +39,7 @@ from learner.clock import Clock
 from learner.device import choose_device, prepare_learner
 from learner.loop import learn
 from learner.step import make_optimizers
-from replay import MemoryReplay, ReplayCorrupt, Sample, UserError, in_memory, memory_file, on_device
+from replay import MemoryReplay, ReplayCorrupt, Sample, UserError, memory_file
 from replay.atomic import sweep
 from replay.experience import EnvSpec
 
@@ -75,7 +76,7 @@ class InlineRun:
             update=run_log.update,
             mark=self.clock.mark,
         )
-        self.whole = True  # the agent is not in the middle of an update
+        self.saver = Saver(self.tally, run_log, self.clock, self._write)
         self.waited = 0.0  # seconds that the games waited for updates
         self.gaps, self.short = Gaps(device), ShortGames(config)
         self.gallery = Gallery(config.train, config.env, self.clock)
@@ -101,26 +102,14 @@ class InlineRun:
                     self._report()
                     self.tally.check(self.config.train.nonfinite_limit, self.job.run.checkpoints)
                 if save.due(trained=self.tally.update > began):
-                    self.save()
+                    self.saver.save()
                 if not why:
                     self._play(ticks)
         except BaseException as error:  # also when a process of the games has died
-            self._save_after(error)
+            self.saver.save_after(error)
             raise
-        self.save()
+        self.saver.save()
         return why
-
-    def _save_after(self, error: BaseException) -> None:
-        """Saves what can be saved after an error, which another one must not hide."""
-        if isinstance(error, RunDirLost):
-            return
-        if not self.whole:
-            log.error("not saved after the error: it came in the middle of an update")
-            return
-        try:
-            self.save()
-        except BaseException as second:
-            log.error("cannot save after the error either (%s: %s)", type(second).__name__, second)
 
     def _report(self) -> None:
         """What happened since the last report. The side that waited for most of that time counts as held back."""
@@ -156,9 +145,8 @@ class InlineRun:
         began, why = time.monotonic(), ""
         while not why and self.replay.can_sample(self.config.replay.batch):
             self.gaps.update_begins()
-            self.whole = False
-            report = next(self.reports)
-            self.whole = True
+            with self.saver.updating():
+                report = next(self.reports)
             self.gaps.update_ends()
             self.tally.add(report)
             why = self._why_end(stop)
@@ -169,47 +157,30 @@ class InlineRun:
         self.waited += seconds
         return why
 
-    def save(self) -> None:
-        """Checkpoint of everything but the games: replay first, then the file that names the pair complete."""
-        if self.tally.savable():
-            self.log.look_after_directory()
-            self.clock.mark_read("checkpoint")
-            try:
-                self._write()
-            except (OSError, FloatingPointError) as error:
-                self.tally.not_saved(error)
-            finally:
-                remove_halves(self.job.run)
-                self.clock.mark("other")
-        self.log.unsaved = self.tally.saving.why
-
-    def _write(self) -> None:
-        """Both files of a checkpoint. Raises OSError, FloatingPointError."""
+    def _write(self) -> Path:
+        """A checkpoint of everything but the games: replay first, then the file that names the pair complete."""
         config, run = self.config, self.job.run
         began = time.monotonic()
-        memory_file.save(self.replay, _replay_folder(run.replay, self.tally.update))
-        self.replay_recorder.saved(time.monotonic() - began)
-        saved = checkpoint.save(
-            run.checkpoints,
-            self.agent,
-            self.optimizers,
-            config=to_json(config),
-            progress=checkpoint.Progress(self.tally.update, self._policy_step()),
-            rng=self.rng,
-            keep=config.train.keep_checkpoints,
-        )
-        self.tally.saved(saved)
+        try:
+            memory_file.save(self.replay, _replay_folder(run.replay, self.tally.update))
+            self.replay_recorder.saved(time.monotonic() - began)
+            return checkpoint.save(
+                run.checkpoints,
+                self.agent,
+                self.optimizers,
+                config=to_json(config),
+                progress=checkpoint.Progress(self.tally.update, self._policy_step()),
+                rng=self.rng,
+                keep=config.train.keep_checkpoints,
+            )
+        finally:
+            remove_halves(run)
 
     def _restore(self, spec: EnvSpec) -> MemoryReplay:
         """The replay, on the learner's GPU if it has one; filled with what the run had saved."""
         config, resume = self.config, self.job.resume
         seed = config.train.seed + (resume.update if resume else 0)
-        on_gpu = self.device.type == "cuda"
-        replay = (
-            on_device(config.replay, spec, seed=seed, device=str(self.device))
-            if on_gpu
-            else in_memory(config.replay, spec, seed=seed)
-        )
+        replay = make_replay(config.replay, spec, seed=seed, device=self.device)
         if resume:
             checkpoint.restore(resume, self.agent, self.optimizers, self.rng)
             try:
