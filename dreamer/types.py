@@ -35,7 +35,7 @@ class Batch(NamedTuple):
 
     obs: Tensor  # uint8   [T, B, H, W, C]  scaled in WorldModel.encode
     prev_action: Tensor  # int64   [T, B]
-    reward: Tensor  # float32 [T, B]  raw game reward, squashed in WorldModel.loss
+    reward: Tensor  # float32 [T, B]  raw game reward, squashed in WorldModel.told
     is_first: Tensor  # bool    [T, B]
     is_terminal: Tensor  # bool    [T, B]
     prev_h: Tensor = NO_H  # float16 [T, B, D]  as `State.pack` makes it; the unroll starts from that of t = 0

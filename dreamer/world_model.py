@@ -27,7 +27,7 @@ from dreamer.insight import foresee_events, see_what_moves
 from dreamer.nets import MLP, init_glorot
 from dreamer.pictures import make_decoder, make_encoder
 from dreamer.rssm import RSSM
-from dreamer.types import Batch, Dream, Metrics, Start, State, Unroll
+from dreamer.types import Batch, Dream, Metrics, Replayed, Start, State, Unroll
 
 
 class WorldLoss(NamedTuple):
@@ -94,11 +94,20 @@ class WorldModel(nn.Module):
         """The player's state [B, ...] before the first pictures, where the batch brings it."""
         return self.rssm.unpack(batch.prev_h[0], batch.prev_z[0]) if batch.prev_h.shape[-1] else None
 
+    def told(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """What a batch says of each of its states, float32 [T, B] each: the discount, and the reward, squashed here."""
+        c = self.config
+        return c.gamma * (1.0 - batch.is_terminal.float()), squash(batch.reward, c.reward_squash)
+
+    @torch.no_grad()
+    def replayed(self, batch: Batch) -> Replayed:
+        """A batch as it is understood, where nothing of the model is to be learned from it."""
+        return Replayed(self.observe(batch).state, *self.told(batch))
+
     def loss(self, batch: Batch) -> WorldLoss:
         """The world-model loss of a batch (Eq. 2): means over time and batch, sums over pixels and categoricals."""
         c = self.config
-        reward = squash(batch.reward, c.reward_squash)  # the only place where rewards are squashed
-        discount = c.gamma * (1.0 - batch.is_terminal.float())
+        discount, reward = self.told(batch)
         unroll = self.observe(batch)
         feat = unroll.state.feat()
         image = scale_pixels(batch.obs)

@@ -15,7 +15,7 @@ from learner.device import choose_precision
 from learner.feed import to_batch
 from learner.graph import Update, capture
 from learner.overlap import SideBySide
-from learner.step import Optimizers, make_grad_steps, train_step
+from learner.step import Optimizers, dream_step, make_grad_steps, train_step
 from replay import Sample
 
 
@@ -40,6 +40,8 @@ def learn(
 ) -> Iterator[LearnerReport]:
     """Trains on every sample; `update` is the count to go on from. Ends when the samples end.
 
+    A world model whose weights take no gradient (`requires_grad_(False)`) stays as it is: the behaviour learns alone.
+
     `mark` hears when an update begins and, where the CPU does the work, its parts; then "other", before the report.
     """
     step_of: Update | None = None
@@ -59,16 +61,19 @@ def make_update(
 ) -> Update:
     """What improves the agent by a batch like `example` [T, B, ...]: on a GPU one captured graph, else plain calls.
 
-    config.overlap: on a CPU in two threads.
+    config.overlap: on a CPU in two threads; not where the world model stays as it is.
     A GPU works later than it is told to, and its graph in one piece: there no part of the update is marked.
     """
     step = make_grad_steps(optimizers, clip=config.grad_clip, keras=config.adam_keras)
     parts = no_mark if example.obs.is_cuda else mark
     precision = choose_precision(config.precision, example.obs.device)
-    if config.overlap and not example.obs.is_cuda:
+    learns_all = next(agent.world.parameters()).requires_grad
+    if config.overlap and learns_all and not example.obs.is_cuda:
         return SideBySide(agent, step, precision=precision, mark=parts)
 
+    one = train_step if learns_all else dream_step
+
     def update(batch: Batch) -> Metrics:
-        return train_step(agent, step, batch, precision=precision, mark=parts)
+        return one(agent, step, batch, precision=precision, mark=parts)
 
     return capture(update, agent, optimizers, example) if config.capture and example.obs.is_cuda else update

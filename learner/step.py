@@ -81,6 +81,15 @@ def train_step(agent: Agent, step: GradSteps, batch: Batch, *, precision: str, m
     return counted(metrics | behavior_step(agent, agent.world, step, replayed, precision=precision, mark=mark))
 
 
+def dream_step(agent: Agent, step: GradSteps, batch: Batch, *, precision: str, mark: Mark = no_mark) -> Metrics:
+    """The behaviour alone, in a world model that stays as it is: it only says where the dreams begin."""
+    mark("world_model")
+    with arithmetic(precision, batch.obs.device):
+        replayed = agent.world.replayed(batch)
+    mark("dream")
+    return counted(behavior_step(agent, agent.world, step, replayed, precision=precision, mark=mark))
+
+
 def world_step(agent: Agent, step: GradSteps, batch: Batch, *, precision: str) -> tuple[Metrics, Replayed]:
     """The world model's part of an update, and what the behaviour's part begins with."""
     with arithmetic(precision, batch.obs.device):
@@ -105,5 +114,7 @@ def arithmetic(precision: str, device: torch.device) -> torch.autocast:
 
 def counted(metrics: Metrics) -> Metrics:
     """One update that is not finite would hide all the others in a mean: it counts as 0 there, and is counted here."""
+    if not metrics:  # of a behaviour that tells nothing, alone
+        return {"nonfinite": torch.zeros(())}
     bad = ~torch.stack([value.isfinite() for value in metrics.values()]).all()
     return {name: value.nan_to_num(0.0, 0.0, 0.0) for name, value in metrics.items()} | {"nonfinite": bad.float()}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -63,3 +65,20 @@ def test_one_report_per_sample_counting_on() -> None:
     # Random play counts as the policy of update 0.
     assert [r.policy_age for r in reports] == [100.0, 3.0, 2.0]
     assert all(torch.isfinite(value) for report in reports for value in report.metrics.values())
+
+
+@pytest.mark.parametrize("overlap", [False, True])
+def test_a_world_model_that_takes_no_gradient_stays_as_it_is(overlap: bool) -> None:
+    agent, config = make_agent(), replace(CONFIG, overlap=overlap)
+    agent.world.requires_grad_(False)
+    before = {key: value.clone() for key, value in agent.state_dict().items()}
+    samples = [make_sample(n) for n in range(3)]
+    optimizers = make_optimizers(agent, config)
+    reports = list(learn(agent, optimizers, samples, config, device=torch.device("cpu")))
+    assert [report.update for report in reports] == [1, 2, 3]
+    metrics = reports[-1].metrics
+    assert "imagined_return" in metrics and "model_loss" not in metrics and metrics["nonfinite"] == 0
+    changed = {key for key, value in agent.state_dict().items() if not torch.equal(value, before[key])}
+    assert {"behavior.actor.out.weight", "behavior.critic.out.weight"} <= changed
+    assert all(key.startswith("behavior.") for key in changed)
+    assert not optimizers["model"].state

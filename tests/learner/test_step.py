@@ -11,7 +11,7 @@ import torch
 from dreamer.agent import Agent
 from dreamer.types import Batch, Dream, Start
 from learner.config import TrainConfig
-from learner.step import make_grad_steps, make_optimizers, train_step
+from learner.step import counted, dream_step, make_grad_steps, make_optimizers, train_step
 from tests.dreamer.tiny import BEHAVIOR_SWITCHES, make_agent, random_batch
 
 CONFIG = TrainConfig()
@@ -225,3 +225,26 @@ def test_a_hundred_steps_are_those_of_the_formulas(keras: bool) -> None:
             w -= 2e-4 * c2 / c1 * m / (v**0.5 + 1e-5) if keras else 2e-4 / c1 * m / (v**0.5 / c2 + 1e-5)
         np.testing.assert_allclose(parameter.detach().numpy(), w, rtol=1e-6)  # rates are float32
     assert optimizer.state[parameter]["step"] == 99
+
+
+def test_the_behaviour_alone_learns_what_it_learns_in_a_whole_update() -> None:
+    """Where the world model would not move: from the same draws come the same starts, dreams and steps."""
+    still = replace(CONFIG, model_lr=1e-12, weight_decay=0.0, adam_keras=False)
+    learned = []
+    for one in (train_step, dream_step):
+        torch.manual_seed(0)
+        agent = make_agent()
+        step = make_grad_steps(make_optimizers(agent, still), clip=100, keras=False)
+        torch.manual_seed(1)
+        metrics = one(agent, step, random_batch(), precision="float32")
+        learned.append((agent.behavior.state_dict(), metrics))
+    (whole, told), (alone, less) = learned
+    assert {"model_loss", "model_grad"} <= set(told) - set(less) and set(less) <= set(told)
+    for key, value in whole.items():
+        torch.testing.assert_close(alone[key], value, rtol=1e-5, atol=1e-7)
+    for name, value in less.items():
+        torch.testing.assert_close(value, told[name], rtol=1e-4, atol=1e-6)
+
+
+def test_a_behaviour_that_tells_nothing_is_counted_as_finite() -> None:
+    assert {name: float(value) for name, value in counted({}).items()} == {"nonfinite": 0.0}
