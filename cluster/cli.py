@@ -20,6 +20,7 @@ Command = Callable[[list[str]], int]
 USAGE = """usage: dreamer COMMAND [options]     (dreamer COMMAND --help tells a command's options)
 
   train      learn a game
+  dream      learn a new behaviour in the world model of a run
   status     say how a run is going, or how it ended
   evaluate   play full games with a trained agent, beside a random one
   record     film a game, its reconstruction, or a dream
@@ -112,11 +113,12 @@ def _import_commands(asked: list[str]) -> dict[str, Command]:
     from learner.config import SPIN
 
     os.environ.setdefault("GOMP_SPINCOUNT", SPIN)  # read when torch is imported
-    from cluster.commands import agent, describe, monitor, play, status, train
+    from cluster.commands import agent, describe, dream, monitor, play, status, train
     from cluster.commands.bench import bench
 
     return {
         "train": train.train,
+        "dream": dream.dream,
         "status": status.status,
         "evaluate": agent.evaluate,
         "record": agent.record,

@@ -218,10 +218,16 @@ def flat(config: Config) -> dict[str, Any]:
     return {f"{section}.{name}": value for section, fields in to_json(config).items() for name, value in fields.items()}
 
 
+def changed(old: Config, new: Config) -> list[str]:
+    """Names of the values that differ: "replay.batch"."""
+    before, after = flat(old), flat(new)
+    return [name for name in before if not _same(before[name], after[name])]
+
+
 def changes(old: Config, new: Config) -> list[str]:
     """One line per value that differs: "replay.batch: 16 -> 32"."""
     before, after = flat(old), flat(new)
-    return [f"{name}: {before[name]} -> {after[name]}" for name in before if not _same(before[name], after[name])]
+    return [f"{name}: {before[name]} -> {after[name]}" for name in changed(old, new)]
 
 
 def _same(a: Any, b: Any) -> bool:

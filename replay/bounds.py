@@ -106,7 +106,7 @@ def read_kind(hint: Any) -> Kind:
         return read_kind(parts[0])._replace(times=len(parts))
     if origin is Annotated:
         texts = [part for part in parts[1:] if isinstance(part, str)]
-        return Kind(parts[0], read_bounds(texts[0]), " ".join(texts[1:])) if texts else Kind(parts[0])
+        return Kind(parts[0], read_bounds(texts[0]), " ".join(texts[1:])) if texts else read_kind(parts[0])
     return Kind(hint)
 
 

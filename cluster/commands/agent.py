@@ -25,6 +25,7 @@ from cluster.look.world_report import SPEEDS, speed_table, world_report
 from cluster.play.folder import check_place, write_page
 from cluster.play.starts import about, check_policy, find_starts, first_frames
 from cluster.run import directory as run_dir
+from cluster.run import origin as run_origin
 from learner import checkpoint
 from replay.errors import UserError
 
@@ -122,7 +123,7 @@ def export_copy(loaded: assemble.Loaded, run: Path, out: Path) -> None:
         raise UserError(advice) from error
     try:
         path = checkpoint.export(loaded.checkpoint, copy.checkpoints)
-        for name in ("metrics.jsonl", "episodes.jsonl", "log.txt"):
+        for name in ("metrics.jsonl", "episodes.jsonl", "log.txt", run_origin.FILE):
             if (run / name).exists():
                 shutil.copy(run / name, copy.path / name)
     except BaseException as error:  # also Ctrl-C: half a copy would be in the way of the next try

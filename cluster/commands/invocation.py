@@ -11,7 +11,7 @@ from rich.console import Console
 from actors.config import EnvConfig, check_same_game
 from actors.game import resolve
 from cluster import assemble
-from cluster.commands.options import TrainOptions
+from cluster.commands.options import DreamOptions, TrainOptions
 from cluster.config import Config, from_json
 from cluster.console.signals import Stop
 from cluster.errors import in_one_line
@@ -32,13 +32,14 @@ from replay.experience import EnvSpec
 class Asked(NamedTuple):
     """A request to train, understood and found possible as far as that can be seen without touching anything."""
 
-    options: TrainOptions
+    options: TrainOptions | DreamOptions
+    limits: Limits
     config: Config
     spec: EnvSpec
     runs: Path  # where a run directory without a name is made
     before: str | None  # on resume: the runtime that the run had
     runtime: str
-    trainer: Any  # the runtime's module
+    trainer: Any  # the runtime's module, or what else has `ready` and `train`
     greeting: Callable[[Job, RunLog], list[str]]  # what is about to happen
 
 
@@ -52,10 +53,9 @@ def train_as_asked(asked: Asked, stop: Stop, lock: RunLock, log_file: LogFile) -
     run, found, old = Run(asked.runs, run_dir.new_id()), None, config
     if options.run_dir and options.resume:
         run, found, old = go_on(options.run_dir, asked, lock, log_file)
-    limits = Limits(options.steps, options.updates, options.minutes)
     run_log: RunLog | None = None
     try:
-        with asked.trainer.ready(Job(config, run, limits, found)) as job:
+        with asked.trainer.ready(Job(config, run, asked.limits, found)) as job:
             check_port(job.config.cluster.host, job.config.cluster.metrics_port)
             if options.resume:
                 run_dir.change_config(run, old, config)

@@ -13,7 +13,7 @@ import tyro
 import tyro._errors
 
 from actors.config import EnvConfig, Perturbation, Share
-from cluster.config import SECTIONS, ClusterConfig, Config
+from cluster.config import SECTIONS, ClusterConfig, Config, changed
 from cluster.presets import OLD_NAMES
 from learner.config import Seed
 from replay.bounds import Kind, kinds, misfits
@@ -43,6 +43,24 @@ class TrainOptions:
     steps: Limit | None = None  # end after so many policy steps in all
     updates: Limit | None = None  # end after so many updates in all
     minutes: Minutes | None = None  # end after so many minutes of this invocation
+    seed: Seed | None = None  # short for --train.seed
+    device: Literal["cpu", "cuda"] | None = None  # short for --train.device
+
+
+@dataclass(frozen=True)
+class DreamOptions:
+    """Learn a new behaviour in the world model of a run, which stays as it is, from dreams that begin in its replay.
+
+    Ends at the first limit reached; the first Ctrl-C saves, the second quits. The run itself is only read.
+    """
+
+    config: Annotated[Config, tyro.conf.arg(name="")]
+    run: tyro.conf.Positional[Path | None] = None  # run directory to dream of; not needed with --resume
+    run_dir: Path | None = None  # of the dream; default: a new directory under runs/
+    resume: bool = False  # go on with the dream in --run-dir
+    collect: Limit | None = None  # policy steps that RUN's agent plays first; default: RUN's replay, without one 20,000
+    updates: Limit | None = None  # end after so many updates in all
+    minutes: Minutes | None = None  # end after so many minutes of learning in this invocation
     seed: Seed | None = None  # short for --train.seed
     device: Literal["cpu", "cuda"] | None = None  # short for --train.device
 
@@ -180,6 +198,13 @@ def by_todays_names(arguments: list[str]) -> list[str]:
         elif name == "--preset" and equals:
             words[n] = f"{name}={OLD_NAMES.get(value, value)}"
     return words
+
+
+def check_parts(base: Config, asked: Config, has_part: Callable[[str], bool], *, where: str) -> None:
+    """Raises a UserError for a value that was changed though it has no part in what is asked for."""
+    for name in changed(base, asked):
+        if not has_part(name):
+            raise UserError(f"{as_option(name)} has no part in {where}")
 
 
 def option_kinds(kind: type[Any]) -> dict[str, Kind]:

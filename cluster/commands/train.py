@@ -16,17 +16,18 @@ from cluster import assemble
 from cluster.commands import choice
 from cluster.commands.describe import parameter_counts
 from cluster.commands.invocation import Asked, train_as_asked
-from cluster.commands.options import TrainOptions, at_home, parse, value_of
+from cluster.commands.options import DreamOptions, TrainOptions, at_home, parse, value_of
 from cluster.config import Config, check, train_every
 from cluster.console.signals import Stop
 from cluster.on_ray import environment as ray_environment
 from cluster.presets import preset
 from cluster.run import directory as run_dir
+from cluster.run import origin as run_origin
 from cluster.run import state as run_state
 from cluster.run.lock import RunLock
 from cluster.run.log_file import recording
 from cluster.run.records import RunLog
-from cluster.training import Job
+from cluster.training import Job, Limits
 from learner.device import choose_device, choose_precision, has_bfloat16_units, slow_bfloat16
 from replay.errors import UserError
 from replay.free_memory import available_memory
@@ -55,6 +56,8 @@ def understand(arguments: list[str]) -> Asked:
     runs = run_dir.RUNS.absolute()  # now: games are played soon, which may go to another folder
     if options.resume and options.run_dir is None:
         raise UserError("--resume needs --run-dir: which run is to go on?")
+    if options.resume and options.run_dir and (dreamt := run_origin.read(options.run_dir)):
+        raise UserError(f"{options.run_dir} is a dream of {dreamt.run}: go on with it by dream --resume")
     config = with_shorthands(options, arguments)
     check(config)
     if not options.resume:
@@ -81,7 +84,8 @@ def understand(arguments: list[str]) -> Asked:
     def greet(job: Job, run_log: RunLog) -> list[str]:
         return greeting(job, chosen, device, memory, run_log)
 
-    return Asked(options, config, spec, runs, before, chosen.name, trainer, greet)
+    limits = Limits(options.steps, options.updates, options.minutes)
+    return Asked(options, limits, config, spec, runs, before, chosen.name, trainer, greet)
 
 
 def base_config(arguments: list[str]) -> Config:
@@ -99,11 +103,7 @@ def base_config(arguments: list[str]) -> Config:
 
 def with_shorthands(options: TrainOptions, arguments: list[str]) -> Config:
     """The configuration with --seed and --device in their places and an old game name spelled out."""
-    config = options.config
-    if options.seed is not None:
-        config = replace(config, train=replace(config.train, seed=options.seed))
-    if options.device is not None:
-        config = replace(config, train=replace(config.train, device=options.device))
+    config = with_seed_and_device(options.config, options)
     env = resolve(config.env)
     for option, asked, meant in (
         ("--env.sticky", config.env.sticky, env.sticky),
@@ -112,6 +112,13 @@ def with_shorthands(options: TrainOptions, arguments: list[str]) -> Config:
         if value_of(option, arguments) is not None and asked != meant:
             raise UserError(f"{config.env.id} means {option} {meant:g}: for {asked:g} take --env.id {env.id}")
     return replace(config, env=env)
+
+
+def with_seed_and_device(config: Config, options: TrainOptions | DreamOptions) -> Config:
+    """The configuration with what the short options say in its place."""
+    given = {"seed": options.seed, "device": options.device}
+    named = {name: value for name, value in given.items() if value is not None}
+    return replace(config, train=replace(config.train, **named))
 
 
 def runtime(name: str, config: Config) -> Any:

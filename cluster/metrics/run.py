@@ -17,7 +17,7 @@ STEP_SECONDS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 WORKERS = (
     Spec(
         "dreamer_run_info", GAUGE, "", "always 1; its labels say what is running", "1", "", DRIVER,
-        labels={"env": (), "runtime": ("ray", "inline"), "device": (), "precision": (), "version": ()}
+        labels={"env": (), "runtime": ("ray", "inline", "dream"), "device": (), "precision": (), "version": ()}
     ),
     Spec(
         "dreamer_run_start_timestamp_seconds", GAUGE, "seconds since 1970", "when this invocation of train began",

@@ -6,6 +6,7 @@ checkpoints/       see learner/checkpoint.py                tensorboard/       c
 replay/            the replay's own checkpoints             videos/  log.txt   recordings; what was said
 actors.json        what became of every policy step    state.json         who trains here, see cluster/run/state.py
 prometheus/        targets.json: where each process shows its metrics
+dream.json         of a run that dreams: what it is a dream of, see cluster/run/origin.py
 lock               is locked while somebody trains here, see cluster/run/lock.py
 """
 
@@ -38,6 +39,7 @@ HALF_MADE = {LOCK, "run_id", "videos"}  # all that is there when `create` is kil
 LEFT = re.compile(r"\.(run_id|config\.json)\.\d+")  # ... one of these
 OURS = {
     *("config.json", "run_id", LOCK, "log.txt", "state.json", "actors.json", "metrics.jsonl", "episodes.jsonl"),
+    "dream.json",
     *("videos", "replay", "tensorboard", "prometheus", "checkpoints"),
 }
 

@@ -60,12 +60,12 @@ class LogFile(logging.Handler):
 
 
 @contextmanager
-def recording(arguments: list[str]) -> Iterator[LogFile]:
-    """From here on everything is kept; the first line tells who began what."""
+def recording(arguments: list[str], name: str = "train") -> Iterator[LogFile]:
+    """From here on everything is kept; the first line tells who began what, by the command `name`."""
     log.setLevel(logging.INFO)
     logging.raiseExceptions = False  # what cannot be shown is not worth a traceback on the screen
     handler = LogFile()
-    command = shlex.join(["train", *arguments])
+    command = shlex.join([name, *arguments])
     began = f"{BEGAN} {command}, process {os.getpid()} on {socket.gethostname()}"
     handler.handle(log.makeRecord(log.name, logging.INFO, __file__, 0, began, (), None))
     logging.getLogger().addHandler(handler)

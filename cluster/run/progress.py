@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 SCORES = 100  # games whose mean is "the score"
+DREAMT = {"imagined_return": "imagined return", "actor_entropy": "entropy"}  # of a behaviour that has them
 
 
 class Progress(NamedTuple):
@@ -37,6 +38,18 @@ def progress_line(progress: Progress, row: dict[str, Any], *, wanted: float) -> 
             "ratio -" if ratio is None else f"ratio {ratio:.2f} of {wanted:g}",
             who_waits(row["learner_wait"], row["actor_wait"]),
         ]
+    return " | ".join(parts)
+
+
+def dream_line(progress: Progress, row: dict[str, Any]) -> str:
+    """The same for a behaviour that learns alone: nobody plays, and nobody waits for anybody."""
+    if row and not progress.update:
+        return f"{row['replay_steps']:,} policy steps to dream of so far"
+    parts = [f"update {progress.update:,}"]
+    if row:
+        parts += [f"{row['updates_per_second']:.1f} updates/s"]
+        parts += [f"{words} {row[name]:.2f}" for name, words in DREAMT.items() if row.get(name) is not None]
+        parts += [f"dreams begin in {row['replay_steps']:,} replayed steps"]
     return " | ".join(parts)
 
 

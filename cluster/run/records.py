@@ -26,7 +26,7 @@ from cluster.run.directory import Run
 from cluster.run.files import Curves, Lines
 from cluster.run.interval import Interval
 from cluster.run.lock import Keeper
-from cluster.run.progress import SCORES, Progress, progress_line
+from cluster.run.progress import SCORES, Progress, dream_line, progress_line
 from cluster.run.view import RunView
 
 log = logging.getLogger("run")
@@ -50,7 +50,7 @@ class RunLog:
         self.policy_step, self.update = policy_step, update
         self._view = RunView(config, run, runtime=runtime)
         self.meter, self.address = self._view.meter, self._view.address
-        self._run = run
+        self._run, self._dreams = run, runtime == run_state.DREAM
         self._keeper = keeper
         self._state = run_state.begin(run.path, runtime=runtime, metrics=self.address)
         self._frame_skip = resolve(config.env).frame_skip
@@ -89,6 +89,10 @@ class RunLog:
             self.write_row()
         if self._live:
             self._live.update(Text(self._progress_line()))
+
+    def begin_interval(self) -> None:
+        """The logging interval begins now: what came before it is in no speed."""
+        self._interval = Interval()
 
     def expect(self, workers: Iterable[str]) -> None:
         """Takes note of which processes should be running from now on: "learner", "replay", "actor-3" ..."""
@@ -198,15 +202,15 @@ class RunLog:
         self._view.heard("learner")
         for name, image in message.images.items():
             if image.ndim == 4:
-                self._curves.add_film(name, image, self.policy_step)
+                self._curves.add_film(name, image, self._x())
             else:
-                self._curves.add_image(name, image, self.policy_step)
+                self._curves.add_image(name, image, self._x())
         for name, value in message.sight.items():
-            self._curves.add_scalar(f"sight/{name}", value, self.policy_step)
+            self._curves.add_scalar(f"sight/{name}", value, self._x())
         self._sight |= message.sight
 
     def write_row(self) -> None:
-        """Closes the logging interval: one row of metrics.jsonl, one point on every curve (x axis: policy steps)."""
+        """Closes the logging interval: one row of metrics.jsonl, one point on every curve."""
         row: dict[str, Any] = {
             "time": time.time(),
             "update": self.update,
@@ -228,9 +232,15 @@ class RunLog:
         self._books.save()
         for name, value in row.items():
             if isinstance(value, float) and name != "time" and not name.startswith("sight/"):
-                self._curves.add_scalar(f"train/{name}", value, self.policy_step)
+                self._curves.add_scalar(f"train/{name}", value, self._x())
         if not self._live:
             self.say(self._progress_line())
 
+    def _x(self) -> int:
+        """Where a point of a curve stands: policy steps; of a dream, in which nobody plays, updates."""
+        return self.update if self._dreams else self.policy_step
+
     def _progress_line(self) -> str:
+        if self._dreams:
+            return dream_line(self.progress(), self._row)
         return progress_line(self.progress(), self._row, wanted=self.config.replay.replay_ratio)

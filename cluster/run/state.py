@@ -21,16 +21,17 @@ from replay.bounds import kinds
 
 log = logging.getLogger("run")
 FILE = "state.json"
-RUNTIMES = ("ray", "inline")
+DREAM = "dream"  # the runtime of a behaviour that learns alone, in a world model that stays as it is
+RUNTIMES = ("ray", "inline", DREAM)
 
 
 class State(NamedTuple):
-    """The latest invocation of train on a run directory."""
+    """The latest invocation of train or dream on a run directory."""
 
     host: str
     pid: int
     process_start: str  # see process_identity.start_of: a later process may have the same number
-    runtime: str  # ray | inline
+    runtime: str  # ray | inline | dream
     began: float  # seconds since 1970
     metrics: str  # URL of the driver's metrics, or "off"
     ended: float | None = None  # seconds since 1970; None = it has not said so

@@ -23,7 +23,7 @@ class RunView:
 
     def __init__(self, config: Config, run: Run, *, runtime: str) -> None:
         self._on = config.cluster.metrics_port >= 0
-        alone = runtime == "inline"  # in one process there is one meter for all
+        alone = runtime != "ray"  # in one process there is one meter for all
         roles = (DRIVER, ACTOR, REPLAY, LEARNER) if alone else (DRIVER,)
         self.meter = Meter(*roles) if self._on else Meter()
         self._targets = Targets(run.id, run.path / "prometheus" / "targets.json")

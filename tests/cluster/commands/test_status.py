@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from cluster.cli import main
-from cluster.commands.status import describe, duration, lines_of, read_files, tail, trend
+from cluster.commands.status import describe, lines_of, read_files, tail, trend
+from cluster.commands.status_text import duration
 from cluster.presets import cpu
 from cluster.run import directory as run_dir
 from cluster.run import state as run_state
