@@ -31,8 +31,8 @@ import torch
 import tyro
 
 from cluster.assemble import Loaded, load, make_agent
-from cluster.commands.options import Preset, parse, value_of
-from cluster.config import Config, changes, check, flat
+from cluster.commands.options import Preset, check_parts, parse, value_of
+from cluster.config import Config, check, flat
 from cluster.every import Every
 from cluster.presets import preset
 from cluster.run.files import Lines
@@ -105,12 +105,14 @@ def understood(arguments: list[str]) -> tuple[Loaded, SchoolOptions]:
     if arguments[0] == "policy":
         base = replace(base, model=loaded.config.model)
     options = parse(SchoolOptions, arguments, command="school", default=SchoolOptions(config=base))
-    for change in changes(base, options.config):
-        section, _, field = change.partition(":")[0].partition(".")
-        if section not in LEARNT[options.school]:
-            *most, last = LEARNT[options.school]
-            name = f"{section}.{field.replace('_', '-')}"
-            raise UserError(f"--{name} has no part in this school: it takes {', '.join(most)} and {last} options")
+    *most, last = LEARNT[options.school]
+    taken = f"{', '.join(most)} and {last} options"
+    check_parts(
+        base,
+        options.config,
+        lambda name: name.partition(".")[0] in LEARNT[options.school],
+        where=f"this school: it takes {taken}",
+    )
     counts = {name: getattr(options, name) for name in ("updates", "steps", "windows", "games")}
     for name, count in (counts | {"every": options.every or 1}).items():
         if count < 1 or (name == "every" and options.every == 0):

@@ -6,17 +6,15 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-import torch
 
 from actors.config import EnvConfig
 from cluster.config import Config
 from cluster.look.evaluate import device_of, evaluate, seeded
 from cluster.look.world_report import LOOKS, judge
 from dreamer.agent import Agent
-from dreamer.equations import squash
-from dreamer.types import Batch, Metrics, Replayed, Start
+from dreamer.types import Batch, Metrics
 from learner.device import choose_precision
-from learner.step import arithmetic, make_grad_steps, make_optimizers
+from learner.step import arithmetic, dream_step, make_grad_steps, make_optimizers
 
 JUDGED, PLAYED = 1, 7  # seeds of what is measured: the same chance every time
 
@@ -62,13 +60,7 @@ def policy_lesson(agent: Agent, config: Config, games: int) -> Lesson:
     step = make_grad_steps(groups, clip=config.train.grad_clip, keras=config.train.adam_keras)
 
     def update(batch: Batch) -> Metrics:
-        with arithmetic(precision, batch.obs.device):
-            with torch.no_grad():
-                state = agent.world.observe(batch).state
-            going_on = config.model.gamma * (1.0 - batch.is_terminal.float())
-            reward = squash(batch.reward, config.model.reward_squash)
-            start = Start.of(Replayed(state, going_on, reward), config.behavior.start_every)
-            return agent.behavior.update(agent.world, start, step)
+        return dream_step(agent, step, batch, precision=precision)
 
     columns = {
         "score": "score",

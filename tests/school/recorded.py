@@ -13,8 +13,9 @@ import numpy as np
 import torch
 
 from actors.env import make_games
-from actors.rollout import Tick, play
+from actors.rollout import Tick
 from cluster.assemble import Loaded, env_spec
+from cluster.dream import play_mixed
 from cluster.look.evaluate import device_of, seeded
 from cluster.look.world_report import play_windows
 from cluster.training import append
@@ -26,7 +27,6 @@ from replay.config import ReplayConfig
 from replay.experience import EnvSpec, PrevState, Step
 
 GAMES = 16  # side by side
-EPSILON = 0.3  # share of random actions of the last game; the first has none, those between less
 SEED, HELD_SEED = 100, 77  # of the recorded games, and of those that are kept from training
 
 
@@ -59,8 +59,7 @@ def record(loaded: Loaded, *, steps: int, windows: int, say: Callable[[str], Non
     ticks: list[Tick] = []
     played, scores = 0, []
     with seeded(SEED, device_of(agent)), closing(make_games(env, GAMES, SEED)) as games:
-        epsilon, rng = np.linspace(0, EPSILON, GAMES), np.random.default_rng(SEED)
-        for tick in play(games, agent, refresh=lambda: 0, epsilon=epsilon, rng=rng):
+        for tick in play_mixed(agent, games, seed=SEED):
             ticks.append(tick)
             played += tick.played
             scores += [episode.score for episode in tick.episodes]
