@@ -7,7 +7,7 @@ RUN := $(VENV)/bin/python -m
 PYTEST := $(RUN) pytest --numprocesses 2 --dist loadgroup
 # The newest run that has a checkpoint, for evaluate, record and status: make evaluate DIR=runs/...
 RUN_DIR = $(or $(DIR),$(shell ls -td runs/*/checkpoints 2>/dev/null | head -1 | xargs -r dirname))
-.PHONY: setup format lint types test test-slow test-all check bench train-local status evaluate record watch play monitor \
+.PHONY: setup format lint types test test-slow test-all check bench train-local dream status evaluate record watch play monitor \
 	monitoring-tools tensorboard dashboards doctor cluster-up cluster-train cluster-status cluster-stop cluster-fetch cluster-down
 
 setup: $(VENV)/.installed
@@ -51,6 +51,10 @@ bench: setup
 
 train-local: setup
 	$(RUN) cluster train $(ARGS)
+
+# A new behaviour in the world model of a run: make dream DIR=runs/NAME ARGS="--behavior.name ppo --minutes 20"
+dream: setup
+	$(RUN) cluster dream $(RUN_DIR) $(ARGS)
 
 status: setup
 	@$(RUN) cluster status $(RUN_DIR) $(ARGS)

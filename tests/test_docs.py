@@ -19,6 +19,7 @@ TREES = ("cluster", "dreamer", "actors", "learner", "replay", "deploy", "tests",
 MADE = ("runs/", "RUN/", "DIR/", "~", "docs/bench/")  # beginnings of paths that a command makes
 KINDS = {
     "train": options.TrainOptions,
+    "dream": options.DreamOptions,
     "status": options.StatusOptions,
     "evaluate": options.EvaluateOptions,
     "record": options.RecordOptions,
@@ -30,7 +31,7 @@ KINDS = {
     "monitor": options.MonitorOptions,
     "doctor": options.DoctorOptions,
 }
-MAKES = {"train-local": "train", "cluster-train": "train", "bench": "bench", "monitor": "monitor"}
+MAKES = {"train-local": "train", "cluster-train": "train", "dream": "dream", "bench": "bench", "monitor": "monitor"}
 MAKES |= {"evaluate": "evaluate", "record": "record", "status": "status", "play": "play"}
 MAKES |= {"watch": "record"}  # verb -> the command that gets ARGS
 
@@ -72,7 +73,8 @@ def shown(page: Path) -> list[str]:
     text = page.read_text().replace("\\\n", " ")
     blocks = re.findall(r"```(?:bash|sh)\n(.*?)```", text, flags=re.S)
     lines = [line.partition("  #")[0].strip() for block in blocks for line in block.splitlines()]
-    inline = re.findall(r"`((?:make|python -m|dreamer|evaluate|export|record|train|doctor|config|bench) [^`]+)`", text)
+    ours = "make|python -m|dreamer|evaluate|export|record|train|dream|doctor|config|bench"
+    inline = re.findall(rf"`((?:{ours}) [^`]+)`", text)
     return [line for line in lines + inline if line and not line.startswith("#")]
 
 
