@@ -107,6 +107,8 @@ class DreamRun:
             checkpoint.restore(job.resume, self.agent, self.optimizers, replay.rng)
         self.clock = Clock(device)
         self.tally = Tally(run_log.update, run_log.meter, self.clock)
+        if job.resume:
+            self.tally.recorder.saved(job.resume.path)
         self.replay_recorder = ReplayRecorder(run_log.meter, config.replay, replay.stats())
         self.saver = Saver(self.tally, run_log, self.clock, self._write)
         self.reports = learn(
@@ -126,6 +128,7 @@ class DreamRun:
         source: of a new dream.
         """
         if source:
+            (self.job.run.replay / memory_file.FILE).unlink(missing_ok=True)  # of a try that was killed
             run_origin.write(self.job.run.path, self.origin)
             if self.origin.collected and not self._collect(source.loaded.agent, stop):
                 return f"signal {stop.signal}, before enough steps were played to dream of"
