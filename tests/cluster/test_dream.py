@@ -8,12 +8,15 @@ import re
 import shutil
 import signal
 import sys
+from collections.abc import Iterator
 from contextlib import redirect_stderr
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
+import replay
 from cluster import assemble
 from cluster.cli import main
 from cluster.run import origin as run_origin
@@ -21,7 +24,7 @@ from cluster.run.directory import open_run
 from dreamer import agent as agents
 from dreamer.types import Metrics
 from learner import checkpoint
-from replay import memory_file
+from replay import EnvSpec, Step, memory_file
 from tests.cluster.tiny import finish, rows, start, train_options, update_of, wait_for
 
 pytestmark = pytest.mark.usefixtures("signals_as_before")
@@ -114,9 +117,9 @@ def test_its_replay_is_that_of_the_run(run: Path, dreamt: tuple[Path, str]) -> N
     spec = assemble.env_spec(config)
     kept = []
     for folder in (run / "replay" / "update-000000020", dreamt[0] / "replay"):
-        replay = assemble.make_replay(config.replay, spec, seed=0, device=torch.device("cpu"))
-        memory_file.restore(replay, folder)
-        kept.append((list(replay.windows.values()), list(replay.fresh.values())))
+        memory = assemble.make_replay(config.replay, spec, seed=0, device=torch.device("cpu"))
+        memory_file.restore(memory, folder)
+        kept.append((list(memory.windows.values()), list(memory.fresh.values())))
     assert kept[0] == kept[1] and len(kept[0][0]) > 20
 
 
@@ -370,18 +373,38 @@ def test_a_run_that_trains_meanwhile_is_not_disturbed(run: Path, tmp_path: Path)
     assert origin is not None and 20 < origin.update <= saved_update(awake)
 
 
-@pytest.mark.ray
 @pytest.mark.reverb
-def test_the_replay_of_a_run_on_ray_is_dreamt_of_too(tmp_path: Path) -> None:
+def test_what_a_replay_server_has_saved_is_dreamt_of_too(run: Path, tmp_path: Path) -> None:
+    """A run on Ray has its replay from a server; the server is here, Ray is not."""
     awake, path = tmp_path / "awake", tmp_path / "dream"
-    code, _, err = finish(start(*train_options(awake, "--updates", "20")))
-    assert code == 0, err
+    shutil.copytree(run, awake, ignore=shutil.ignore_patterns("update-*"))
+    shutil.copytree(run / "checkpoints", awake / "checkpoints", dirs_exist_ok=True)
+    opened, config = open_run(awake)
+    spec = assemble.env_spec(config)
+    server = replay.serve(config.replay, spec, directory=opened.replay, run_id=opened.id)
+    connection = replay.connect(server.address, config.replay, spec, run_id=opened.id, patience=30)
+    writer = connection.writer()
+    for step, is_last in games(spec, count=4, length=25):
+        writer.append(step, is_last=is_last, policy_version=0)
+    writer.flush()
+    windows = connection.stats().windows
+    writer.close()
+    server.checkpoint()
+    server.close()
     before = listing(awake)
-    code, out, said = finish(start("dream", str(awake), "--updates", "3", "--run-dir", str(path), *QUIET))
-    assert code == 0 and out == "", said
+    code, said = dream(awake, "--updates", "2", "--run-dir", path)
+    assert code == 0 and "dreams begin in the replay that it had saved" in said, said
     assert listing(awake) == before
-    played = newest(awake).policy_step
-    assert played / 2 < rows(path / "metrics.jsonl")[-1]["replay_steps"] <= played + 8
-    assert len(same(part(newest(awake), "world"), part(newest(path), "world"))) > 20
-    code, said = dream("--resume", "--run-dir", path, "--updates", "4")  # without a server
-    assert code == 0 and newest(path).update == 4, said
+    assert rows(path / "metrics.jsonl")[-1]["replay_steps"] == windows * config.replay.stride > 80
+    shutil.rmtree(awake)
+    code, said = dream("--resume", "--run-dir", path, "--updates", "3")  # without a server
+    assert code == 0 and newest(path).update == 3, said
+
+
+def games(spec: EnvSpec, *, count: int, length: int) -> Iterator[tuple[Step, bool]]:
+    """Games of so many records, with pictures of noise."""
+    rng = np.random.default_rng(0)
+    for n in range(count * length):
+        first, last = n % length == 0, n % length == length - 1
+        obs = rng.integers(0, 256, spec.obs_shape, np.uint8)
+        yield Step(obs, np.int32(0), np.float32(0), np.bool_(first), np.bool_(last)), last

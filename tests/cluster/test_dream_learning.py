@@ -11,7 +11,7 @@ from tests.cluster.catching import CATCH, SHARE, play, train_until_learned
 from tests.cluster.tiny import finish, start
 
 MINUTES = 8
-UPDATES = 3000
+UPDATES = 1500
 
 
 @pytest.mark.slow
