@@ -141,6 +141,11 @@ def rules_between(config: Config) -> list[Rule]:
             "a dream that begins at the last state of a window cannot be compared with what came after it",
         ),
         (
+            model.latent == "categorical" or not replay.stored_state,
+            "replay.stored_state must be false for model.latent gaussian: it keeps the class of each variable, and "
+            "numbers have none",
+        ),
+        (
             model.classes <= NO_CLASS or not replay.stored_state,
             f"model.classes must be at most {NO_CLASS} for replay.stored_state, which keeps a class in one byte, "
             f"not {model.classes}",

@@ -10,6 +10,7 @@ Layers: TypeAlias = Annotated[int, "0 <= x <= 100"]
 Units: TypeAlias = Annotated[int, "1 <= x <= 65536"]
 Channels: TypeAlias = Annotated[int, "1 <= x <= 4096"]
 Classes: TypeAlias = Annotated[int, "2 <= x <= 65536"]
+Mixtures: TypeAlias = Annotated[int, "1 <= x <= 1000"]
 Bins: TypeAlias = Annotated[int, "0 <= x <= 65536"]
 Count: TypeAlias = Annotated[int, "1 <= x <= 1e9"]
 Share: TypeAlias = Annotated[float, "0 <= x <= 1"]
@@ -26,6 +27,8 @@ Minibatch: TypeAlias = Annotated[int, "1 <= x <= 1e6"]
 Cnn: TypeAlias = Literal["valid", "same", "blocks"]
 Picture: TypeAlias = Literal["normal", "bernoulli"]
 Squash: TypeAlias = Literal["tanh", "clip", "none"]
+Dynamics: TypeAlias = Literal["rssm", "vae_rnn"]
+LatentName: TypeAlias = Literal["categorical", "gaussian"]
 BehaviorName: TypeAlias = Literal["actor_critic", "ppo"]
 
 
@@ -36,10 +39,13 @@ class ModelConfig:
     cnn: Cnn = "valid"  # valid = dreamerv2's, of 64 pixels; same = each halves, dreamerv3; blocks = no overlap, ours
     cnn_depth: Channels = 48  # channels of the first convolution, doubling with each; dreamerv2 encoder.cnn_depth
     norm: bool = False  # layer norm and SiLU after every layer, instead of ELU; dreamerv3
-    deter: Units = 600  # D, units of the recurrent state h; dreamerv2 rssm.deter
+    deter: Units = 600  # D, numbers of the recurrent state h (vae_rnn: LSTM and its cell); dreamerv2 rssm.deter
     hidden: Units = 600  # units of the dense layers around the recurrence; dreamerv2 rssm.hidden
-    stoch: Units = 32  # S, categorical variables of z; dreamerv2 rssm.stoch
-    classes: Classes = 32  # C, classes of each; dreamerv2 rssm.discrete
+    dynamics: Dynamics = "rssm"  # rssm, or vae_rnn: World Models' V and M, with gaussian latents; dreamerv2
+    latent: LatentName = "categorical"  # what z is made of: one of C classes each, or numbers, gaussian; dreamerv2
+    stoch: Units = 32  # S, variables of z; dreamerv2 rssm.stoch
+    classes: Classes = 32  # C, classes of each, if categorical; dreamerv2 rssm.discrete
+    mixtures: Mixtures = 5  # K, normals of the prior of each variable, for vae_rnn; World Models
     head_layers: Layers = 4  # hidden layers of the reward and discount heads; dreamerv2 reward_head.layers
     head_units: Units = 400  # units of each; dreamerv2 reward_head.units
     unimix: Part = 0.0  # share of the uniform distribution in prior and posterior; dreamerv3 0.01
@@ -63,6 +69,22 @@ def model_rules(config: ModelConfig) -> list[tuple[bool, str]]:
         (
             config.reward_bins != 1,
             "model.reward_bins must be 0 or at least 2, not 1: a number lies between two classes",
+        ),
+        (
+            config.latent == "categorical" or config.unimix == 0,
+            f"model.unimix must be 0 for model.latent gaussian, which has no classes, not {config.unimix}",
+        ),
+        (
+            config.dynamics == "rssm" or config.latent == "gaussian",
+            f"model.latent must be gaussian for model.dynamics vae_rnn, not {config.latent}",
+        ),
+        (
+            config.dynamics == "rssm" or config.deter % 2 == 0,
+            f"model.deter must be even for model.dynamics vae_rnn, half of it is the LSTM's cell, not {config.deter}",
+        ),
+        (
+            config.dynamics == "rssm" or not config.kl_swapped,
+            "model.kl_swapped must be false for model.dynamics vae_rnn: V's KL has a fixed prior",
         ),
     ]
 

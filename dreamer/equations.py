@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -67,13 +68,21 @@ def kl_divergence(*, post: Tensor, prior: Tensor) -> Tensor:
     return (log_q.exp() * (log_q - log_p)).sum((-2, -1))
 
 
-def kl_balancing(*, post: Tensor, prior: Tensor, balance: float, free_nats: float, free_each: bool = False) -> Tensor:
+def kl_balancing(
+    *,
+    post: Tensor,
+    prior: Tensor,
+    balance: float,
+    free_nats: float,
+    free_each: bool = False,
+    kl: Callable[..., Tensor] = kl_divergence,
+) -> Tensor:
     """KL loss that trains the prior faster than it pulls the posterior (Algorithm 2): logits [T, B, S, C] -> scalar.
 
     `balance` (alpha, 0.8) weighs the term that trains the prior. Free nats clip the *mean* over time and batch, or with
     `free_each` every step by itself (dreamerv3): then a step of much surprise does not pay for those of little.
     """
-    terms = kl_divergence(post=post.detach(), prior=prior), kl_divergence(post=post, prior=prior.detach())
+    terms = kl(post=post.detach(), prior=prior), kl(post=post, prior=prior.detach())
     if free_each:
         train_prior, train_post = (term.clamp(min=free_nats).mean() for term in terms)
     else:

@@ -16,7 +16,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dreamer import equations
 from dreamer.rssm import RSSM
 from dreamer.types import State, Unroll
 
@@ -28,25 +27,25 @@ def fast_observe(rssm: RSSM, embed: Tensor, prev_action: Tensor, is_first: Tenso
     """
     time, batch = is_first.shape
     past = ~is_first[..., None]
-    latent = rssm.stoch * rssm.classes
+    latent = rssm.stoch * rssm.values
     of_z, of_action = rssm.img_in.weight[:, :latent], rssm.img_in.weight[:, latent:]
     of_h, of_embed = rssm.post_in.weight[:, : rssm.deter], rssm.post_in.weight[:, rssm.deter :]
     img_in = StepLinear(of_z, F.linear(prev_action.where(past, 0.0), of_action, rssm.img_in.bias))
     gru = StepLinear(rssm.gru.dense.weight, rssm.gru.dense.bias.to(embed.dtype).expand(time, batch, -1))
     post_in = StepLinear(of_h, F.linear(embed, of_embed, rssm.post_in.bias))
     post_out = StepLinear(rssm.post_out.weight, rssm.post_out.bias.to(embed.dtype).expand(time, batch, -1))
-    noise = equations.gumbel_like(embed.new_empty(time, batch, rssm.stoch, rssm.classes, dtype=torch.float32))
+    noise = rssm.latent.noise(embed, time, batch)
 
     state, steps = rssm.initial(batch) if prev is None else prev, []
     for t in range(time):
         h, z = state.h.where(past[t], 0.0), state.z.flatten(1).where(past[t], 0.0)
         u = rssm.img_act(img_in(t, z))
         h = rssm.gru.gate(gru(t, torch.cat([u, h.to(u.dtype)], -1)), h)
-        post = rssm.to_logits(post_out(t, rssm.post_act(post_in(t, h))))
-        state = State(h, equations.straight_through_sample(post, noise[t]))
+        post = rssm.latent.statistics(post_out(t, rssm.post_act(post_in(t, h))))
+        state = State(h, rssm.latent.sample(post, noise[t]))
         steps.append((state.h, state.z, post))
     h, z, post = (torch.stack(field) for field in zip(*steps, strict=True))
-    return Unroll(State(h, z), post=post, prior=rssm.prior_logits(h))
+    return Unroll(State(h, z), post=post, prior=rssm.prior(h))
 
 
 class StepLinear:

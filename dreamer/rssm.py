@@ -1,6 +1,8 @@
 """The recurrent state-space model (Eq. 1).
 
 h_t = f(h_{t-1}, z_{t-1}, a_{t-1});  z_t ~ q(z given h_t, x_t), or where no picture is, z-hat_t ~ p(z given h_t).
+Written for categorical z, as in the paper. With gaussian ones (latents.py) C is 1, and in the place of logits
+[..., S, C] stand mean and standard deviation [..., S, 2].
 """
 
 from __future__ import annotations
@@ -9,9 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from dreamer.config import ModelConfig
-from dreamer.equations import straight_through_sample, unimix
+from dreamer.equations import kl_balancing
+from dreamer.latents import make_latent
 from dreamer.nets import Activation, LayerNormGRUCell
-from dreamer.types import State, Unroll
+from dreamer.types import Metrics, State, Unroll
 
 
 class RSSM(nn.Module):
@@ -19,26 +22,27 @@ class RSSM(nn.Module):
 
     def __init__(self, config: ModelConfig, *, num_actions: int, embed: int) -> None:
         super().__init__()
-        self.stoch, self.classes, self.deter = config.stoch, config.classes, config.deter
-        self.unimix = config.unimix
-        latent = config.stoch * config.classes
+        self.latent = make_latent(config)
+        self.stoch, self.values, self.deter = config.stoch, self.latent.values, config.deter
+        drawn, described = config.stoch * self.latent.values, config.stoch * self.latent.parameters
+        self.shown = drawn + config.deter  # features that the decoder sees: all
         # Names as checkpoints have them. `img_in` is the official code's: img stands for imagined, no picture enters.
-        self.img_in = nn.Linear(latent + num_actions, config.hidden)
+        self.img_in = nn.Linear(drawn + num_actions, config.hidden)
         self.gru = LayerNormGRUCell(config.hidden, config.deter)
         self.prior_in = nn.Linear(config.deter, config.hidden)
-        self.prior_out = nn.Linear(config.hidden, latent)
+        self.prior_out = nn.Linear(config.hidden, described)
         self.post_in = nn.Linear(config.deter + embed, config.hidden)
-        self.post_out = nn.Linear(config.hidden, latent)
+        self.post_out = nn.Linear(config.hidden, described)
         self.img_act, self.prior_act, self.post_act = (Activation(config.hidden, norm=config.norm) for _ in range(3))
 
     def initial(self, batch: int) -> State:
         """The zero state [batch, ...] before anything was seen."""
         zeros = self.img_in.weight.new_zeros
-        return State(zeros(batch, self.deter), zeros(batch, self.stoch, self.classes))
+        return State(zeros(batch, self.deter), zeros(batch, self.stoch, self.values))
 
     def unpack(self, h: Tensor, z: Tensor) -> State:
         """What State.pack made small: float16 [..., D], class indices uint8 [..., S] -> state [...]."""
-        return State(h.float(), (z[..., None] == torch.arange(self.classes, device=z.device)).float())
+        return State(h.float(), (z[..., None] == torch.arange(self.values, device=z.device)).float())
 
     def recur(self, prev: State, action: Tensor) -> Tensor:
         """Recurrent model: state [N, ...], one-hot action [N, A] that leaves it -> h [N, D]."""
@@ -46,13 +50,14 @@ class RSSM(nn.Module):
         h: Tensor = self.gru(u, prev.h)
         return h
 
-    def prior_logits(self, h: Tensor) -> Tensor:
+    def prior(self, h: Tensor) -> Tensor:
         """Transition predictor p(z given h): [..., D] -> logits [..., S, C]."""
-        return self.to_logits(self.prior_out(self.prior_act(self.prior_in(h))))
+        return self.latent.statistics(self.prior_out(self.prior_act(self.prior_in(h))))
 
-    def post_logits(self, h: Tensor, embed: Tensor) -> Tensor:
+    def post(self, h: Tensor, embed: Tensor) -> Tensor:
         """Representation model q(z given h, x): [..., D], embedding [..., E] -> logits [..., S, C]."""
-        return self.to_logits(self.post_out(self.post_act(self.post_in(torch.cat([h.to(embed.dtype), embed], -1)))))
+        hidden = self.post_act(self.post_in(torch.cat([h.to(embed.dtype), embed], -1)))
+        return self.latent.statistics(self.post_out(hidden))
 
     def imagine_step(self, prev: State, action: Tensor, temperature: float = 1.0) -> State:
         """One step without a picture: state [N, ...], one-hot action [N, A] -> state [N, ...], z from the prior.
@@ -61,8 +66,7 @@ class RSSM(nn.Module):
         dreams truer.
         """
         h = self.recur(prev, action)
-        prior = self.prior_logits(h)
-        return State(h, straight_through_sample(prior if temperature == 1 else prior / temperature))
+        return State(h, self.latent.sample(self.latent.heated(self.prior(h), temperature)))
 
     def observe_step(self, prev: State, prev_action: Tensor, is_first: Tensor, embed: Tensor) -> tuple[State, Tensor]:
         """One step with a picture: prev [N, ...], one-hot prev_action [N, A], is_first [N], embed [N, E].
@@ -73,8 +77,8 @@ class RSSM(nn.Module):
         past = ~is_first
         prev = State(prev.h.where(past[:, None], 0.0), prev.z.where(past[:, None, None], 0.0))
         h = self.recur(prev, prev_action.where(past[:, None], 0.0))
-        post = self.post_logits(h, embed)
-        return State(h, straight_through_sample(post)), post
+        post = self.post(h, embed)
+        return State(h, self.latent.sample(post)), post
 
     def observe(self, embed: Tensor, prev_action: Tensor, is_first: Tensor, prev: State | None = None) -> Unroll:
         """A whole batch: embed [T, B, E], one-hot prev_action [T, B, A], is_first [T, B], prev [B, ...] or zeros.
@@ -89,8 +93,26 @@ class RSSM(nn.Module):
             state, post = self.observe_step(state, prev_action[t], is_first[t], embed[t])
             steps.append((state.h, state.z, post))
         h, z, post = (torch.stack(field) for field in zip(*steps, strict=True))
-        return Unroll(State(h, z), post=post, prior=self.prior_logits(h))
+        return Unroll(State(h, z), post=post, prior=self.prior(h))
 
-    def to_logits(self, flat: Tensor) -> Tensor:
-        """[..., S*C] -> float32 [..., S, C]."""
-        return unimix(flat.float().reshape(*flat.shape[:-1], self.stoch, self.classes), self.unimix)
+    def divergence(self, unroll: Unroll, config: ModelConfig) -> tuple[Tensor, Metrics]:
+        """What the pictures told that was not foreseen (Algorithm 2) -> scalar with graph, and what there is to say."""
+        post, prior = unroll.post, unroll.prior
+        if config.kl_swapped:  # as in the blog: the balance that should train the prior pulls the posterior towards it
+            post, prior = prior, post
+        kl_loss = kl_balancing(
+            post=post,
+            prior=prior,
+            balance=config.kl_balance,
+            free_nats=config.free_nats,
+            free_each=config.free_each,
+            kl=self.latent.kl,
+        )
+        with torch.no_grad():
+            metrics = {
+                "kl_loss": kl_loss,
+                "kl": self.latent.kl(post=unroll.post, prior=unroll.prior).mean(),
+                "prior_entropy": self.latent.entropy(unroll.prior).mean(),
+                "post_entropy": self.latent.entropy(unroll.post).mean(),
+            }
+        return config.kl_scale * kl_loss, metrics

@@ -1,7 +1,7 @@
 """The records that travel between the parts of the algorithm. Everything here is time-major.
 
 T time  B batch  N dream starts, at most T*B  H horizon  A actions  E games of one actor
-D=|h|  S categoricals  C classes  F=D+S*C
+D=|h|  S categoricals  C classes  F=D+S*C  (gaussian latents: S numbers, C=1)
 
 Data: index t holds what ARRIVED together - the picture, the action that led to it, the reward that it brought.
 
@@ -46,7 +46,7 @@ class State(NamedTuple):
     """The compact state of the world: s = (h, z)."""
 
     h: Tensor  # float32 [..., D]     deterministic
-    z: Tensor  # float32 [..., S, C]  one-hot draws with straight-through gradients
+    z: Tensor  # float32 [..., S, C]  one-hot draws with straight-through gradients; gaussian: numbers [..., S, 1]
 
     def feat(self) -> Tensor:
         """What the heads see: [..., F], z first as in the official code."""
@@ -61,7 +61,7 @@ class State(NamedTuple):
 
     def pack(self) -> tuple[Tensor, Tensor]:
         """Small, for storing: h float16 [..., D], class indices of z uint8 [..., S]. RSSM.unpack turns it back."""
-        assert self.z.shape[-1] <= NO_CLASS, self.z.shape
+        assert 1 < self.z.shape[-1] <= NO_CLASS, self.z.shape
         drawn = self.z.amax(-1) > 0
         return self.h.detach().half(), self.z.argmax(-1).where(drawn, NO_CLASS).to(torch.uint8)
 
@@ -70,8 +70,8 @@ class Unroll(NamedTuple):
     """What the RSSM makes of a batch."""
 
     state: State  # [T, B, ...]  posterior states
-    post: Tensor  # float32 [T, B, S, C]  logits of q(z given h, x)
-    prior: Tensor  # float32 [T, B, S, C]  logits of p(z given h)
+    post: Tensor  # float32 [T, B, S, C]  logits of q(z given h, x); gaussian: mean and deviation [T, B, S, 2]
+    prior: Tensor  # float32 [T, B, S, C]  logits of p(z given h); gaussian: the same two; vae_rnn: a mixture's
 
 
 class Replayed(NamedTuple):

@@ -12,9 +12,6 @@ from torch import Tensor, nn
 from dreamer.config import ModelConfig
 from dreamer.equations import (
     bernoulli_nll,
-    entropy,
-    kl_balancing,
-    kl_divergence,
     moving,
     picture_mean,
     picture_nll,
@@ -28,6 +25,7 @@ from dreamer.nets import MLP, init_glorot
 from dreamer.pictures import make_decoder, make_encoder
 from dreamer.rssm import RSSM
 from dreamer.types import Batch, Dream, Metrics, Replayed, Start, State, Unroll
+from dreamer.vae_rnn import VaeRnn
 
 
 class WorldLoss(NamedTuple):
@@ -46,10 +44,11 @@ class WorldModel(nn.Module):
     def __init__(self, config: ModelConfig, *, size: int, channels: int, num_actions: int) -> None:
         super().__init__()
         self.config, self.num_actions = config, num_actions
-        self.feat_size = config.deter + config.stoch * config.classes
         self.encoder = make_encoder(config, size=size, channels=channels)
-        self.rssm = RSSM(config, num_actions=num_actions, embed=self.encoder.outputs)
-        self.decoder = make_decoder(config, feat_size=self.feat_size, size=size, channels=channels)
+        Kind: type[RSSM] | type[VaeRnn] = VaeRnn if config.dynamics == "vae_rnn" else RSSM
+        self.rssm = Kind(config, num_actions=num_actions, embed=self.encoder.outputs)
+        self.feat_size = config.deter + config.stoch * self.rssm.latent.values
+        self.decoder = make_decoder(config, feat_size=self.rssm.shown, size=size, channels=channels)
         layers, units, norm = config.head_layers, config.head_units, config.norm
         self.reward = MLP(self.feat_size, layers=layers, units=units, outputs=max(1, config.reward_bins), norm=norm)
         self.discount = MLP(self.feat_size, layers=layers, units=units, outputs=1, norm=norm)
@@ -69,7 +68,7 @@ class WorldModel(nn.Module):
 
     def draw(self, feat: Tensor) -> Tensor:
         """What the decoder draws, see `picture_nll`: [..., F] -> float32 [..., C, H, W]."""
-        drawn: Tensor = self.decoder(feat.flatten(0, -2))
+        drawn: Tensor = self.decoder(feat[..., : self.rssm.shown].flatten(0, -2))
         return drawn.reshape(*feat.shape[:-1], *drawn.shape[1:])
 
     def predict_reward(self, feat: Tensor) -> Tensor:
@@ -87,12 +86,16 @@ class WorldModel(nn.Module):
 
     def observe(self, batch: Batch) -> Unroll:
         """Posterior states of a batch."""
-        action, prev = self.one_hot(batch.prev_action), self.prev_state(batch)
-        return fast_observe(self.rssm, self.encode(batch.obs), action, batch.is_first, prev)
+        embed, action = self.encode(batch.obs), self.one_hot(batch.prev_action)
+        if isinstance(self.rssm, VaeRnn):
+            return self.rssm.observe(embed, action, batch.is_first)
+        return fast_observe(self.rssm, embed, action, batch.is_first, self.prev_state(batch))
 
     def prev_state(self, batch: Batch) -> State | None:
         """The player's state [B, ...] before the first pictures, where the batch brings it."""
-        return self.rssm.unpack(batch.prev_h[0], batch.prev_z[0]) if batch.prev_h.shape[-1] else None
+        if not isinstance(self.rssm, RSSM) or not batch.prev_h.shape[-1]:
+            return None
+        return self.rssm.unpack(batch.prev_h[0], batch.prev_z[0])
 
     def told(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """What a batch says of each of its states, float32 [T, B] each: the discount, and the reward, squashed here."""
@@ -112,7 +115,8 @@ class WorldModel(nn.Module):
         feat = unroll.state.feat()
         image = scale_pixels(batch.obs)
         drawn = self.draw(feat)
-        reward_out, discount_out = self.reward(feat), self.discount(feat).squeeze(-1)
+        told = feat.detach() if c.dynamics == "vae_rnn" else feat  # there what pays shapes neither V nor M
+        reward_out, discount_out = self.reward(told), self.discount(told).squeeze(-1)
         pixel_nll = picture_nll(image, drawn=drawn, what=c.picture)
         # A ball is one to four of cpu's 1,600 pixels. Unweighted, a state without the ball costs next to nothing.
         if c.motion_weight > 0:
@@ -120,20 +124,9 @@ class WorldModel(nn.Module):
         image_nll = pixel_nll.sum((-3, -2, -1))
         reward_nll = scalar_nll(reward, out=reward_out)
         discount_nll = bernoulli_nll(discount, logit=discount_out)
-        # Swapped as in the blog, the balance that should train the prior pulls the posterior towards it.
-        post, prior = (unroll.prior, unroll.post) if c.kl_swapped else (unroll.post, unroll.prior)
-        kl = kl_balancing(
-            post=post,
-            prior=prior,
-            balance=c.kl_balance,
-            free_nats=c.free_nats,
-            free_each=c.free_each,
-        )
+        divergence, of_latents = self.rssm.divergence(unroll, c)
         loss = (
-            image_nll.mean()
-            + c.reward_scale * reward_nll.mean()
-            + c.discount_scale * discount_nll.mean()
-            + c.kl_scale * kl
+            image_nll.mean() + c.reward_scale * reward_nll.mean() + c.discount_scale * discount_nll.mean() + divergence
         )
         with torch.no_grad():
             reconstruction = picture_mean(drawn, what=c.picture)
@@ -142,10 +135,7 @@ class WorldModel(nn.Module):
                 "image_loss": image_nll.mean(),
                 "reward_loss": reward_nll.mean(),
                 "discount_loss": discount_nll.mean(),
-                "kl_loss": kl,
-                "kl": kl_divergence(post=unroll.post, prior=unroll.prior).mean(),
-                "prior_entropy": entropy(unroll.prior).sum(-1).mean(),
-                "post_entropy": entropy(unroll.post).sum(-1).mean(),
+                **of_latents,
                 "batch_reward": batch.reward.mean(),
                 **see_what_moves(image, reconstruction=reconstruction, is_first=batch.is_first),
                 **foresee_events(

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -39,10 +40,10 @@ def nothing() -> None:
 def swap_kl() -> None:
     """Prior and posterior change places: KL(prior || post), whose larger share then trains the posterior."""
 
-    def swapped(*, post: Tensor, prior: Tensor, **others: float) -> Tensor:
+    def swapped(*, post: Tensor, prior: Tensor, **others: Any) -> Tensor:
         return kl_balancing(post=prior, prior=post, **others)
 
-    world_model.kl_balancing = swapped
+    rssm.kl_balancing = swapped
 
 
 def shift_action() -> None:
@@ -61,7 +62,7 @@ def cut_straight_through() -> None:
     def cut(logits: Tensor, noise: Tensor | None = None) -> Tensor:
         return straight_through_sample(logits.detach(), noise)
 
-    rssm.straight_through_sample = equations.straight_through_sample = cut
+    equations.straight_through_sample = cut
 
 
 def shift_baseline() -> None:

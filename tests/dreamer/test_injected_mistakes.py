@@ -11,6 +11,7 @@ from torch import Tensor
 
 import dreamer.behaviors.actor_critic as actor_critic
 import dreamer.equations as equations
+import dreamer.rssm as rssm
 import dreamer.world_model as world_model
 from dreamer.agent import Agent
 from dreamer.config import ModelConfig
@@ -42,13 +43,13 @@ def set_config(agent: Agent, monkeypatch: pytest.MonkeyPatch, **changes: float) 
 def mask_state_only(self: RSSM, prev: State, prev_action: Tensor, is_first: Tensor, embed: Tensor):
     keep = 1.0 - is_first.float()
     h = self.recur(State(prev.h * keep[:, None], prev.z * keep[:, None, None]), prev_action)
-    post = self.post_logits(h, embed)
+    post = self.post(h, embed)
     return State(h, equations.straight_through_sample(post)), post
 
 
 def mask_nothing(self: RSSM, prev: State, prev_action: Tensor, is_first: Tensor, embed: Tensor):
     h = self.recur(prev, prev_action)
-    post = self.post_logits(h, embed)
+    post = self.post(h, embed)
     return State(h, equations.straight_through_sample(post)), post
 
 
@@ -68,13 +69,12 @@ def mean_over_pixels(image: Tensor, *, drawn: Tensor, what: str) -> Tensor:
 kl_balancing = equations.kl_balancing
 
 
-def swapped_kl(*, post: Tensor, prior: Tensor, balance: float, free_nats: float, free_each: bool) -> Tensor:
-    return kl_balancing(post=prior, prior=post, balance=balance, free_nats=free_nats, free_each=free_each)
+def swapped_kl(*, post: Tensor, prior: Tensor, **others) -> Tensor:
+    return kl_balancing(post=prior, prior=post, **others)
 
 
-def mean_kl(*, post: Tensor, prior: Tensor, balance: float, free_nats: float, free_each: bool) -> Tensor:
-    kl = kl_balancing(post=post, prior=prior, balance=balance, free_nats=free_nats, free_each=free_each)
-    return kl / post.shape[-2]
+def mean_kl(*, post: Tensor, prior: Tensor, **others) -> Tensor:
+    return kl_balancing(post=post, prior=prior, **others) / post.shape[-2]
 
 
 Inject = Callable[[Agent, Batch, pytest.MonkeyPatch], Batch | None]  # a changed batch, or None
@@ -90,8 +90,8 @@ WORLD_MISTAKES: dict[str, tuple[str, Inject]] = {  # mistake -> (metric that not
     "3 nothing masked": ("model_kl", lambda a, b, m: m.setattr(RSSM, "observe_step", mask_nothing)),
     "4 hard discount target": ("discount_loss", lambda a, b, m: set_config(a, m, gamma=1.0)),
     "8 mean over pixels": ("image_loss", lambda a, b, m: m.setattr(world_model, "picture_nll", mean_over_pixels)),
-    "9 KL swapped": ("kl_loss", lambda a, b, m: m.setattr(world_model, "kl_balancing", swapped_kl)),
-    "9 mean over categoricals": ("kl_loss", lambda a, b, m: m.setattr(world_model, "kl_balancing", mean_kl)),
+    "9 KL swapped": ("kl_loss", lambda a, b, m: m.setattr(rssm, "kl_balancing", swapped_kl)),
+    "9 mean over categoricals": ("kl_loss", lambda a, b, m: m.setattr(rssm, "kl_balancing", mean_kl)),
     "10 no update bias": ("model_kl", lambda a, b, m: m.setattr(LayerNormGRUCell, "UPDATE_BIAS", 0.0)),
     "10 epsilon 1e-5": ("model_kl", lambda a, b, m: m.setattr(a.world.rssm.gru.norm, "eps", 1e-5)),
     "10 a norm per gate": ("model_kl", lambda a, b, m: m.setattr(LayerNormGRUCell, "forward", norm_per_gate)),

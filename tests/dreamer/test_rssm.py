@@ -37,6 +37,11 @@ def random_inputs() -> tuple[Tensor, Tensor, Tensor]:
     return torch.randn(T, B, EMBED), random_actions(T, B), is_first
 
 
+def mode(logits: Tensor, noise: Tensor | None = None) -> Tensor:
+    """In the place of a draw."""
+    return one_hot_mode(logits)
+
+
 def observe(rssm: RSSM, *inputs: Tensor | State | None) -> Unroll:
     torch.manual_seed(5)
     with torch.no_grad():
@@ -155,17 +160,17 @@ def test_imagine_step_draws_z_from_the_prior_of_the_new_h(rssm: RSSM) -> None:
     with torch.no_grad():
         state = rssm.imagine_step(prev, action)
         close(state.h, rssm.recur(prev, action))
-        close(state.z.mean(0), rssm.prior_logits(state.h[0]).softmax(-1), atol=0.02, rtol=0)
+        close(state.z.mean(0), rssm.prior(state.h[0]).softmax(-1), atol=0.02, rtol=0)
 
 
 def test_observe_step_draws_z_from_the_posterior(rssm: RSSM, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dreamer.rssm.straight_through_sample", one_hot_mode)
+    monkeypatch.setattr("dreamer.equations.straight_through_sample", mode)
     prev, action, embed = random_state(B), random_actions(B), torch.randn(B, EMBED)
     state, post = rssm.observe_step(prev, action, torch.zeros(B, dtype=torch.bool), embed)
     close(state.h, rssm.recur(prev, action))
-    close(post, rssm.post_logits(state.h, embed))
+    close(post, rssm.post(state.h, embed))
     close(state.z, one_hot_mode(post))
-    assert not torch.equal(state.z, one_hot_mode(rssm.prior_logits(state.h)))
+    assert not torch.equal(state.z, one_hot_mode(rssm.prior(state.h)))
 
 
 @pytest.mark.parametrize("change", ["h", "z", "action"])
@@ -196,7 +201,7 @@ def test_first_step_equals_one_from_the_zero_state_without_any_action(rssm: RSSM
 
 
 def test_a_game_in_the_middle_of_a_window_is_as_if_the_window_began_there(rssm: RSSM, monkeypatch) -> None:
-    monkeypatch.setattr("dreamer.rssm.straight_through_sample", one_hot_mode)
+    monkeypatch.setattr("dreamer.equations.straight_through_sample", mode)
     embed, action, is_first = random_inputs()
     whole = observe(rssm, embed, action, is_first)
     part = observe(rssm, embed[3:, 1:2], action[3:, 1:2], is_first[3:, 1:2])
@@ -218,11 +223,11 @@ def test_observe_equals_repeated_observe_step(rssm: RSSM, from_zero: bool) -> No
             assert torch.equal(unroll.state.h[t], state.h)
             assert torch.equal(unroll.state.z[t], state.z)
             assert torch.equal(unroll.post[t], post)
-            close(unroll.prior[t], rssm.prior_logits(state.h))
+            close(unroll.prior[t], rssm.prior(state.h))
 
 
 def test_a_window_goes_on_from_the_state_before_it(rssm: RSSM, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dreamer.rssm.straight_through_sample", one_hot_mode)
+    monkeypatch.setattr("dreamer.equations.straight_through_sample", mode)
     embed, action, is_first = random_inputs()
     whole = observe(rssm, embed, action, is_first)
     part = observe(rssm, embed[2:], action[2:], is_first[2:], State(whole.state.h[1], whole.state.z[1]))
@@ -304,7 +309,7 @@ def test_straight_through_gradients_flow_from_a_dream_to_its_actions(rssm: RSSM)
 
 def test_in_dreams_a_low_temperature_draws_what_is_probable(rssm: RSSM) -> None:
     state, action = random_state(2000), random_actions(2000)
-    likely = rssm.prior_logits(rssm.recur(state, action)).softmax(-1)
+    likely = rssm.prior(rssm.recur(state, action)).softmax(-1)
     drawn = {t: (rssm.imagine_step(state, action, t).z * likely).sum(-1).mean().item() for t in (1.0, 0.1)}
     assert drawn[1.0] == pytest.approx(likely.square().sum(-1).mean().item(), abs=0.01)  # from the prior itself
     assert drawn[0.1] == pytest.approx(likely.amax(-1).mean().item(), abs=0.05)

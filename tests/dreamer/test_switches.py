@@ -43,7 +43,7 @@ close = torch.testing.assert_close
 
 def test_the_defaults_have_every_switch_off() -> None:
     off = {"cnn": "valid", "norm": False, "unimix": 0, "reward_bins": 0, "motion_weight": 0, "free_each": False}
-    off |= {"reward_squash": "tanh", "kl_swapped": False}
+    off |= {"reward_squash": "tanh", "kl_swapped": False, "latent": "categorical", "dynamics": "rssm"}
     assert {name: getattr(ModelConfig(), name) for name in off} == off
     off = {"norm": False, "unimix": 0, "value_bins": 0, "return_scale": 0, "slow_fraction": 1}
     assert {name: getattr(BehaviorConfig(), name) for name in off} == off

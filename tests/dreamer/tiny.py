@@ -29,6 +29,8 @@ SWITCHES = replace(
     motion_weight=9.0,
     free_each=True,
 )
+GAUSSIAN = replace(MODEL, latent="gaussian")
+WORLD_MODELS = replace(GAUSSIAN, dynamics="vae_rnn", mixtures=3, kl_scale=0.5, free_nats=2.0, free_each=True)
 BEHAVIOR_SWITCHES = replace(
     BEHAVIOR,
     temperature=0.5,
@@ -71,12 +73,15 @@ def random_batch(time: int = 5, batch: int = 2, *, channels: int = 1, states: bo
 
 
 def random_state(games: int, model: ModelConfig = MODEL) -> State:
-    z = torch.nn.functional.one_hot(torch.randint(0, model.classes, (games, model.stoch)), model.classes).float()
+    if model.latent == "gaussian":
+        z = torch.randn(games, model.stoch, 1)
+    else:
+        z = torch.nn.functional.one_hot(torch.randint(0, model.classes, (games, model.stoch)), model.classes).float()
     return State(torch.rand(games, model.deter) * 2 - 1, z)
 
 
-def random_start(games: int = 6) -> Start:
-    return Start(random_state(games), torch.full((games,), MODEL.gamma))
+def random_start(games: int = 6, model: ModelConfig = MODEL) -> Start:
+    return Start(random_state(games, model), torch.full((games,), model.gamma))
 
 
 def random_actions(*shape: int) -> Tensor:

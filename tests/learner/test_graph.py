@@ -11,13 +11,22 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from dreamer.agent import Agent
-from dreamer.config import BehaviorConfig
+from dreamer.config import BehaviorConfig, ModelConfig
 from dreamer.types import Batch, Metrics
 from learner.config import TrainConfig
 from learner.graph import StaticUpdate, tensors_of, without_trace
 from learner.loop import make_update
 from learner.step import Optimizers, make_optimizers
-from tests.dreamer.tiny import BEHAVIOR, BEHAVIOR_SWITCHES, MODEL, SWITCHES, make_agent, random_batch
+from tests.dreamer.tiny import (
+    BEHAVIOR,
+    BEHAVIOR_SWITCHES,
+    GAUSSIAN,
+    MODEL,
+    SWITCHES,
+    WORLD_MODELS,
+    make_agent,
+    random_batch,
+)
 
 CONFIG = TrainConfig(model_lr=1e-3, actor_lr=1e-3, critic_lr=1e-3)
 SLOW = replace(BEHAVIOR, slow_every=3)
@@ -29,11 +38,17 @@ BEHAVIORS = pytest.mark.parametrize(
 STATES = pytest.mark.parametrize("states", [False, True])
 ADAMS = pytest.mark.parametrize("keras", [True, False], ids=["Keras' Adam", "PyTorch's Adam"])
 PRECISIONS = pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+OTHERS = pytest.mark.parametrize(
+    "model", [GAUSSIAN, WORLD_MODELS], ids=["gaussian", "vae_rnn"]
+)  # in place of `paper`'s
+THROUGH_DYNAMICS = replace(SLOW, rho=0.0, temperature=0.5)
 
 
-def start(device: str = "cpu", behavior: BehaviorConfig = SLOW) -> tuple[Agent, Optimizers]:
+def start(
+    device: str = "cpu", behavior: BehaviorConfig = SLOW, model: ModelConfig | None = None
+) -> tuple[Agent, Optimizers]:
     torch.manual_seed(0)
-    agent = make_agent(behavior, model=SWITCHES if behavior.norm else MODEL).to(device)
+    agent = make_agent(behavior, model=model or (SWITCHES if behavior.norm else MODEL)).to(device)
     return agent, make_optimizers(agent, CONFIG)
 
 
@@ -63,6 +78,22 @@ def test_updates_from_fixed_places_are_bit_for_bit_the_plain_ones(
     assert found == expected
     for ours, theirs in zip(tensors_of(*static), tensors_of(*plain), strict=True):
         assert torch.equal(ours, theirs)
+
+
+@PRECISIONS
+@OTHERS
+def test_so_are_those_of_other_world_models_and_they_ask_for_nothing_either(precision: str, model: ModelConfig) -> None:
+    config, data = replace(CONFIG, precision=precision), batches(4)
+    plain, static = start(behavior=THROUGH_DYNAMICS, model=model), start(behavior=THROUGH_DYNAMICS, model=model)
+    expected = run(*plain, config, data, static=False)
+    found = run(*static, config, data, static=True)
+    assert found == expected
+    for ours, theirs in zip(tensors_of(*static), tensors_of(*plain), strict=True):
+        assert torch.equal(ours, theirs)
+    update = StaticUpdate(make_update(*static, config, example=data[0]), data[0])
+    with NoQuestions() as guard:
+        update(data[1])
+    assert guard.seen > 500
 
 
 def as_recorded(update: StaticUpdate) -> None:
@@ -197,6 +228,21 @@ def test_a_captured_update_equals_the_eager_one_over_50_seeded_updates(
             torch.testing.assert_close(ours[name], theirs[name], rtol=tolerance, atol=tolerance, msg=name)
     for ours, theirs in zip(tensors_of(*captured), tensors_of(*eager), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@OTHERS
+def test_a_captured_update_of_other_world_models_equals_the_eager_one(model: ModelConfig) -> None:
+    data = batches(50, "cuda")
+    eager, captured = (start("cuda", THROUGH_DYNAMICS, model) for _ in range(2))
+    expected = run(*eager, replace(CONFIG, capture=False), data, static=False)
+    found = run(*captured, CONFIG, data, static=False)
+    for ours, theirs in zip(found, expected, strict=True):
+        for name in theirs:
+            torch.testing.assert_close(ours[name], theirs[name], rtol=1e-4, atol=1e-4, msg=name)
+    for ours, theirs in zip(tensors_of(*captured), tensors_of(*eager), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.gpu
