@@ -149,6 +149,53 @@ def blog() -> Config:
     )
 
 
+def dreamer1() -> Config:
+    """Dreamer V1 (Hafner et al., Dream to Control, 2020) on the pictures of `cpu` and in the time of two cores.
+
+    V1's: gaussian latents, one KL that trains prior and posterior alike with three free nats of the batch's mean, an
+    actor that learns through the dynamics alone, no entropy bonus, no target critic; of its settings for Atari (TF1)
+    one-hot actions with straight-through gradients, horizon 10, a KL that weighs 0.1, tanh of the rewards, ends that
+    weigh 10, and actions at random. Our balance of a half gives prior and posterior half of a KL each: 0.1 is 0.2 here.
+
+    Not V1's: games, pictures, their blocks and their Bernoulli loss are those of `cpu` (a ball of one to four pixels is
+    lost in 64x64 of unit variance), as are batches of 8 x 16 instead of 50 x 50, a replay ratio of 8 instead of
+    hundreds, and dreams that begin at every second state. As in V2 the GRU has a layer norm, the heads of reward and
+    ends have as many layers, so have actor and critic, and a dream's first state counts. V1 gave up its random actions
+    in the course of a run; here every game keeps its share.
+    """
+    small = cpu()
+    return Config(
+        env=small.env,
+        actor=replace(small.actor, epsilon=0.4),
+        replay=small.replay,
+        model=ModelConfig(
+            cnn=small.model.cnn,
+            cnn_depth=small.model.cnn_depth,
+            picture=small.model.picture,
+            motion_weight=small.model.motion_weight,
+            latent="gaussian",
+            stoch=30,
+            deter=200,
+            hidden=200,
+            head_layers=2,
+            reward_squash="tanh",
+            gamma=0.99,
+            kl_scale=0.2,
+            kl_balance=0.5,
+            free_nats=3.0,
+            discount_scale=10.0,
+        ),
+        behavior=BehaviorConfig(
+            horizon=10,
+            start_every=small.behavior.start_every,
+            rho=0.0,
+            entropy_scale=0.0,
+            slow_every=1,  # copied after every update: no target critic
+        ),
+        train=replace(small.train, model_lr=6e-4, actor_lr=8e-5, critic_lr=8e-5, adam_keras=True, weight_decay=0.0),
+    )
+
+
 def breakout() -> EnvConfig:
     """The blog's BreakoutDeterministic-v4 with a ball that can be seen, on whatever background.
 
@@ -170,7 +217,13 @@ def breakout() -> EnvConfig:
     )
 
 
-PRESETS: dict[str, Callable[[], Config]] = {"paper": paper, "fast": fast, "cpu": cpu, "blog": blog}
+PRESETS: dict[str, Callable[[], Config]] = {
+    "paper": paper,
+    "fast": fast,
+    "cpu": cpu,
+    "blog": blog,
+    "dreamer1": dreamer1,
+}
 OLD_NAMES = {"seed": "blog"}  # of presets: understood wherever one is named, shown nowhere
 
 

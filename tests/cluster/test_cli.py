@@ -45,6 +45,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+VAE_RNN = ["--model.dynamics", "vae_rnn", "--model.latent", "gaussian"]
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
@@ -53,7 +56,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["--cluster.wait-for", "2"], "cluster.wait_for must be 0 to the 1 actor processes"),
         (["--cluster.stall-seconds", "1"], "cluster.stall_seconds must be 5 to 1e9 (a busy process"),
         (["--replay.batch", "many"], "--replay.batch must be a whole number, 1 to 1e9, not 'many'"),
-        (["--preset", "papper"], "paper, fast, cpu, blog"),
+        (["--preset", "papper"], "paper, fast, cpu, blog, dreamer1"),
         (["--env.id", "ALE/Breakuot-v5"], "ALE/Breakout-v5"),
         (["--env.id", "CartPole-v1"], "not a picture"),
         (["--env.import-module", "no_such_games"], "cannot be imported"),
@@ -67,6 +70,17 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["--replay.stride", "6"], "at most half of replay.length"),
         (["--behavior.start-every", "100"], "must be less than replay.length"),
         (["--replay.stored-state", "--model.classes", "256"], "model.classes must be at most 255"),
+        (
+            ["--replay.stored-state", "--model.latent", "gaussian"],
+            "replay.stored_state must be false for model.latent gaussian",
+        ),
+        (
+            ["--model.latent", "gaussian", "--model.unimix", "0.1"],
+            "model.unimix must be 0 for model.latent gaussian, which has no classes, not 0.1",
+        ),
+        (["--model.dynamics", "vae_rnn"], "model.latent must be gaussian for model.dynamics vae_rnn, not categorical"),
+        ([*VAE_RNN, "--model.deter", "17"], "model.deter must be even for model.dynamics vae_rnn"),
+        ([*VAE_RNN, "--model.kl-swapped"], "model.kl_swapped must be false for model.dynamics vae_rnn"),
         (["--actor.workers", "3"], "actor.workers must be 0 to actor.games (2), not 3"),
         (["--actor.epsilon", "1.5"], "actor.epsilon must be 0 to 1, not 1.5"),
         (["--replay.replay-ratio", "0"], "replay.replay_ratio must be 0.001 to 1e9, not 0.0"),
@@ -291,7 +305,7 @@ def test_the_old_name_of_a_preset_is_still_understood(form: str, capsys: pytest.
 def test_help_names_presets_as_they_are_called_today(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["config", "--help"])
-    assert "{paper,fast,cpu,blog}" in capsys.readouterr().out
+    assert "{paper,fast,cpu,blog,dreamer1}" in capsys.readouterr().out
 
 
 def test_changed_values_are_named_one_by_one() -> None:
