@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from cluster import load_agent
+from cluster.cli import main
 from learner import checkpoint
 from tests.cluster.tiny import ROOT, finish, rows, start, train_options, update_of, wait_for
 
@@ -69,6 +70,24 @@ def test_the_blogs_variant_runs(tmp_path: Path) -> None:
     assert found and found.config["behavior"]["name"] == "ppo" and found.config["actor"]["epsilon"] == 0.5
     row = rows(path / "metrics.jsonl")[-1]
     assert all(math.isfinite(row[name]) for name in ("model_loss", "kl", "actor_loss", "critic_loss", "ppo_clipped"))
+
+
+@pytest.mark.parametrize(
+    "options",
+    ["--preset dreamer1", "--model.latent gaussian --model.dynamics vae_rnn --model.mixtures 2 --model.free-each"],
+    ids=["dreamer1", "vae_rnn"],
+)
+def test_other_world_models_run_and_are_filmed(tmp_path: Path, options: str) -> None:
+    """They are trained, saved, resumed and looked at like any other."""
+    path, film = tmp_path / "run", tmp_path / "dream.gif"
+    for more in (["--updates", "3"], ["--updates", "5", "--resume"]):
+        code, _, err = finish(start(*train_options(path, *INLINE, *options.split(), *more)))
+        assert code == 0, err
+    row = rows(path / "metrics.jsonl")[-1]
+    names = ("model_loss", "kl", "prior_entropy", "post_entropy", "actor_loss", "critic_loss")
+    assert all(math.isfinite(row[name]) for name in names)
+    assert main(["record", str(path), "--kind", "dream", "--out", str(film)]) == 0
+    assert film.stat().st_size > 0
 
 
 def test_one_seed_gives_one_run_bit_for_bit(tmp_path: Path) -> None:
