@@ -24,6 +24,13 @@ def test_one_process_learns_catch(tmp_path: Path, seed: int) -> None:
 
 
 @SLOW
+@pytest.mark.timeout(MINUTES * 60 + 120)
+def test_gaussian_latents_learn_catch(tmp_path: Path) -> None:
+    gaussian = ("--runtime", "inline", "--model.latent", "gaussian")
+    check(train_until_learned(CATCH, tmp_path / "run", 0, *gaussian, seconds=MINUTES * 60))
+
+
+@SLOW
 @pytest.mark.ray
 @pytest.mark.reverb
 @pytest.mark.timeout(MINUTES * 60 + 180)

@@ -9,8 +9,11 @@ import torch
 from torch import Tensor
 
 from dreamer.agent import Agent
+from dreamer.config import ModelConfig
 from dreamer.equations import lambda_return, one_hot_mode, straight_through_sample
 from dreamer.types import State
+from tests.dreamer.test_world_model import starts
+from tests.dreamer.test_world_model_learns import REWARDED, TOY, toy_batch, train
 from tests.dreamer.tiny import (
     ACTIONS,
     BEHAVIOR,
@@ -119,3 +122,21 @@ def test_it_learns_to_choose_what_a_dream_pays_for(agent: Agent, monkeypatch: py
     with torch.no_grad():
         chosen = agent.behavior.act(agent.world, random_state(500, agent.world.config), sample=True)
     assert chosen[:, 2].mean() > 0.9
+
+
+@pytest.mark.parametrize(("model", "seed"), [(GAUSSIAN, 0), (WORLD_MODELS, 1)], ids=["gaussian RSSM", "vae_rnn"])
+def test_it_learns_through_the_dynamics_of_a_world_that_was_learned(model: ModelConfig, seed: int) -> None:
+    """An action shows in the next picture, and REWARDED pays one step later: only h and z carry that."""
+    torch.manual_seed(seed)
+    toy = replace(TOY, latent="gaussian", cnn="blocks", cnn_depth=4, gamma=0.8)
+    if model.dynamics == "vae_rnn":
+        toy = replace(toy, dynamics="vae_rnn", deter=64, kl_scale=0.5, free_nats=2.0, free_each=True)
+    agent = make_agent(V1, model=toy)
+    train(agent.world, 160, toy_batch)
+    with torch.no_grad():
+        dreams = starts(agent.world, toy_batch(6, 16))
+    steps = make_steps(agent.behavior, lr=3e-3, optimizer=torch.optim.Adam)
+    for _ in range(120):
+        agent.behavior.update(agent.world, dreams, steps)
+    chosen = agent.behavior.act(agent.world, dreams.state, sample=True)
+    assert chosen[:, REWARDED].mean() > 0.9
