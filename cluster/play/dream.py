@@ -44,7 +44,7 @@ class DreamStep(nn.Module):
         and at 0 it is the most probable class.
         """
         h = self.world.rssm.recur(State(h, z), action)
-        prior = self.world.rssm.prior_logits(h)
+        prior = self.world.rssm.prior(h)
         z = one_hot_mode(prior + temperature * noise)
         return h, z, *self.see(State(h, z), prior)
 
@@ -63,7 +63,7 @@ class DreamStep(nn.Module):
 
     def look(self, state: State) -> Seen:
         """The same for states that were not dreamt but seen in the game."""
-        return self.see(state, self.world.rssm.prior_logits(state.h))
+        return self.see(state, self.world.rssm.prior(state.h))
 
 
 def draw_noise(like: Tensor, generator: torch.Generator) -> Tensor:

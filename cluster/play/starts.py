@@ -35,9 +35,14 @@ class StartingPoint(NamedTuple):
 
 
 def check_policy(agent: Agent) -> None:
-    """Raises UserError for a behaviour without actor and critic, whose numbers the page shows."""
+    """Raises UserError for a behaviour without actor and critic, or latents without classes: the page shows both."""
     if not isinstance(agent.behavior, ActorAndCritic):
         raise UserError("the page shows an actor and a critic, and this run's behaviour has none: take another RUN")
+    if agent.world.config.latent != "categorical":
+        raise UserError(
+            f"the page draws classes, and this run's latents are {agent.world.config.latent}: take a RUN with "
+            "model.latent categorical"
+        )
 
 
 @torch.no_grad()
@@ -78,7 +83,7 @@ def about(agent: Agent, env: EnvConfig, starts: list[StartingPoint], *, update: 
         "rate": FRAMES_PER_SECOND / env.frame_skip if starts[0].kept else STEPS_PER_SECOND,
         "over": "a life is lost" if env.life_loss else "the game is over",  # what a low discount says
         "shape": list(starts[0].picture.shape),
-        "state": {"deter": rssm.deter, "stoch": rssm.stoch, "classes": rssm.classes},
+        "state": {"deter": agent.world.config.deter, "stoch": rssm.latent.stoch, "classes": rssm.latent.values},
         "starts": [{"picture": encoded(start.picture)} for start in starts],
     }
 

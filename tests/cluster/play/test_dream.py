@@ -17,7 +17,7 @@ from cluster.play.dream import INPUTS, OUTPUTS, DreamStep, Seen, draw_noise
 from cluster.play.onnx_file import SMALL, as_onnx
 from cluster.play.starts import StartingPoint
 from cluster.presets import blog, cpu, fast, paper
-from dreamer import rssm as rssm_module
+from dreamer import equations
 from dreamer.agent import Agent
 from dreamer.equations import one_hot_mode, scalar_mean, straight_through_sample
 from dreamer.types import State
@@ -40,7 +40,7 @@ def test_a_step_is_that_of_the_world_model_with_the_noise_that_it_was_given(
     state, noise = shipped.starts[0].state, draw_noise(shipped.starts[0].state.z, torch.Generator().manual_seed(1))
     action = action_of(shipped.agent, 3)
     # The model divides the logits by the temperature, so that the noise is as large as it is here.
-    monkeypatch.setattr(rssm_module, "straight_through_sample", lambda logits: straight_through_sample(logits, noise))
+    monkeypatch.setattr(equations, "straight_through_sample", lambda logits, _: straight_through_sample(logits, noise))
     wanted = shipped.agent.world.rssm.imagine_step(state, action, temperature)
     h, z, *seen = DreamStep(shipped.agent)(*state, action, noise, torch.tensor(temperature))
     assert torch.equal(h, wanted.h) and torch.equal(z, wanted.z)
@@ -59,7 +59,7 @@ def test_at_temperature_zero_the_most_probable_class_is_taken(shipped: Shipped) 
     chance = torch.Generator().manual_seed(0)
     drawn = [dream(*state, action, draw_noise(state.z, chance), torch.zeros(()))[1] for _ in range(3)]
     rssm = shipped.agent.world.rssm
-    best = one_hot_mode(rssm.prior_logits(rssm.recur(state, action)))
+    best = one_hot_mode(rssm.prior(rssm.recur(state, action)))
     assert all(torch.equal(z, best) for z in drawn)
     hot = [dream(*state, action, draw_noise(state.z, chance), torch.ones(()))[1] for _ in range(3)]
     assert not all(torch.equal(z, best) for z in hot)

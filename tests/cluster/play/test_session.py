@@ -22,6 +22,7 @@ from dreamer.types import State
 from replay.errors import UserError
 from replay.experience import EnvSpec
 from tests.cluster.play.conftest import Shipped
+from tests.dreamer.tiny import BEHAVIOR, GAUSSIAN
 
 LEFT, RIGHT = 3, 2  # Breakout's actions
 
@@ -95,6 +96,11 @@ def test_an_agent_that_has_learned_nothing_can_be_played_in(shipped: Shipped, mo
     with closing(Session(agent, config.env, found, seed=0)) as session:
         frame = session.answer(Act(0, 1.0))
     assert len(pixels(frame)) == 40 and sum(frame["policy"]) == pytest.approx(1, abs=1e-3)
+
+
+def test_latents_without_classes_are_refused() -> None:
+    with pytest.raises(UserError, match=r"this run's latents are gaussian: take a RUN with model\.latent categorical"):
+        check_policy(Agent(GAUSSIAN, BEHAVIOR, channels=1, num_actions=4))
 
 
 def test_a_behaviour_without_actor_and_critic_is_refused(shipped: Shipped) -> None:
