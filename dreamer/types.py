@@ -80,6 +80,8 @@ class Replayed(NamedTuple):
     state: State  # [T, B, ...]  posterior states
     discount: Tensor  # float32 [T, B]  gamma * (1 - is_terminal), from the data
     reward: Tensor  # float32 [T, B]  squashed, what really came with these states
+    prev_action: Tensor  # float32 [T, B, A]  one-hot, what led to these states
+    is_first: Tensor  # bool    [T, B]  a game begins: what led here says nothing
 
 
 class Start(NamedTuple):

@@ -105,7 +105,7 @@ class WorldModel(nn.Module):
     @torch.no_grad()
     def replayed(self, batch: Batch) -> Replayed:
         """A batch as it is understood, where nothing of the model is to be learned from it."""
-        return Replayed(self.observe(batch).state, *self.told(batch))
+        return Replayed(self.observe(batch).state, *self.told(batch), self.one_hot(batch.prev_action), batch.is_first)
 
     def loss(self, batch: Batch) -> WorldLoss:
         """The world-model loss of a batch (Eq. 2): means over time and batch, sums over pixels and categoricals."""

@@ -95,7 +95,8 @@ def world_step(agent: Agent, step: GradSteps, batch: Batch, *, precision: str) -
     with arithmetic(precision, batch.obs.device):
         out = agent.world.loss(batch)
         metrics = out.metrics | {"model_grad": step["model"](out.loss)}
-    return metrics, Replayed(out.unroll.state.detach(), out.discount, out.reward)
+    prev_action = agent.world.one_hot(batch.prev_action)
+    return metrics, Replayed(out.unroll.state.detach(), out.discount, out.reward, prev_action, batch.is_first)
 
 
 def behavior_step(

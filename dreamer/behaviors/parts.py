@@ -163,7 +163,7 @@ def compare_with_replay(
     """
     if start.replayed is None:
         return {}
-    state, discount, reward = start.replayed
+    state, discount, reward = start.replayed[:3]
     now = scalar_mean(critic(state.feat()))
     real = lambda_return(reward[skip:], discount=discount[skip:], value=now, lambda_=lambda_)
     spread, missed = (x.var(correction=0) for x in (real, real - now[:-1]))

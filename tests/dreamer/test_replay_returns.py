@@ -13,7 +13,7 @@ from dreamer.types import Replayed, Start, State
 from learner.config import TrainConfig
 from learner.step import make_grad_steps, make_optimizers, train_step
 from tests.dreamer.test_behavior_contract import BEHAVIORS
-from tests.dreamer.tiny import make_agent, random_batch, random_state
+from tests.dreamer.tiny import make_agent, random_actions, random_batch, random_state
 
 GAMMA = 0.5
 
@@ -23,7 +23,9 @@ def start(reward: Tensor, *, ends: tuple[int, ...] = (), every: int = 1) -> Star
     discount = torch.full((len(reward),), GAMMA)
     discount[list(ends)] = 0.0
     h, z = random_state(len(reward))
-    return Start.of(Replayed(State(h[:, None], z[:, None]), discount[:, None], reward[:, None]), every)
+    state, is_first = State(h[:, None], z[:, None]), torch.zeros(len(reward), 1, dtype=torch.bool)
+    replayed = Replayed(state, discount[:, None], reward[:, None], random_actions(len(reward), 1), is_first)
+    return Start.of(replayed, every)
 
 
 def compare(where: Start, value: Tensor, dreamt: Tensor, *, lambda_: float = 1.0, skip: int = 0) -> dict[str, float]:
