@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -22,6 +22,7 @@ from actors.episodes import EpisodeReport
 from actors.rollout import Tick, play
 from cluster.look.hazard import Hazard, hazards
 from dreamer.agent import Agent
+from dreamer.chance import seeded
 from dreamer.config import BehaviorConfig, ModelConfig
 
 MAX_PARALLEL = 16  # games side by side, one batch of the policy; more would wait longer for the last of them
@@ -144,24 +145,6 @@ def count_games(ticks: Iterator[Tick], quota: list[int], progress: Callable[[int
     return [report for games in counted for report in games]
 
 
-# --- Chance ---
-
-
 def device_of(agent: Agent) -> torch.device:
     """Where the agent lives."""
     return next(agent.parameters()).device
-
-
-@contextmanager
-def seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Seeds what draws on `device` and puts everything back afterwards; other devices' generators are not touched.
-
-    Not around the `yield` of a generator: whoever iterates would get the seeded numbers in between.
-    """
-    cuda = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=cuda):
-        torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed every GPU as well
-        for gpu in cuda:
-            with torch.cuda.device(gpu):
-                torch.cuda.manual_seed(seed)
-        yield
