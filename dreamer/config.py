@@ -23,13 +23,21 @@ Way: TypeAlias = Annotated[float, "0 < x <= 1"]
 Clip: TypeAlias = Annotated[float, "0 < x < 1"]
 Minibatches: TypeAlias = Annotated[int, "1 <= x <= 10000"]
 Minibatch: TypeAlias = Annotated[int, "1 <= x <= 1e6"]
+Simulations: TypeAlias = Annotated[int, "1 <= x <= 1000"]
+SimulationsOrNone: TypeAlias = Annotated[int, "0 <= x <= 1000"]
+Unrolled: TypeAlias = Annotated[int, "0 <= x <= 100"]
+Plans: TypeAlias = Annotated[int, "2 <= x <= 1e6", "one plan cannot be compared with any"]
+Rounds: TypeAlias = Annotated[int, "1 <= x <= 1000"]
+Population: TypeAlias = Annotated[int, "4 <= x <= 1e5", "the better half of fewer is no direction"]
+StepSize: TypeAlias = Annotated[float, "1e-6 <= x <= 1e3"]
 
 Cnn: TypeAlias = Literal["valid", "same", "blocks"]
 Picture: TypeAlias = Literal["normal", "bernoulli"]
 Squash: TypeAlias = Literal["tanh", "clip", "none"]
 Dynamics: TypeAlias = Literal["rssm", "vae_rnn"]
 LatentName: TypeAlias = Literal["categorical", "gaussian"]
-BehaviorName: TypeAlias = Literal["actor_critic", "ppo"]
+BehaviorName: TypeAlias = Literal["actor_critic", "ppo", "cem", "cma_es", "mcts"]
+PlanScore: TypeAlias = Literal["sum", "discounted", "value"]
 
 
 @dataclass(frozen=True)
@@ -111,6 +119,18 @@ class BehaviorConfig:
     ppo_minibatches: Minibatches = 10  # gradient steps of actor and of critic per dream, for ppo; the blog's
     ppo_batch: Minibatch = 512  # M, imagined transitions of each; the blog's
     ppo_clip: Clip = 0.1  # how far the probability of an action may move from the dream's, as a ratio - 1; the blog's
+    cem_candidates: Plans = 1000  # J, plans drawn in each round, for cem; planet
+    cem_rounds: Rounds = 10  # I, of drawing plans and believing the best; planet. 1 = random shooting
+    cem_elites: Rounds = 100  # K, plans that are believed; planet
+    cem_score: PlanScore = "sum"  # what makes a plan good: sum of rewards, discounted, or with a critic's value; planet
+    cem_hold: Part = 0.0  # how often a plan of the first round repeats an action instead of drawing one; ours
+    cem_mix: Share = 0.1  # share of the uniform distribution in a belief; ours, planet has a normal
+    es_population: Population = 64  # controllers of a generation, for cma_es; World Models
+    es_starts: Minibatch = 16  # dreams of each; World Models, which has 16 whole games instead
+    es_sigma: StepSize = 0.1  # step size of the first generation; World Models
+    search_learning: Simulations = 50  # n, nodes of each search that is learned from, for mcts; MuZero
+    search_acting: SimulationsOrNone = 50  # nodes of each search that is acted on, 0 = the actor alone; MuZero
+    search_unroll: Unrolled = 5  # K, steps ahead of what was seen of which actor and critic learn too; MuZero
 
 
 def behavior_rules(config: BehaviorConfig) -> list[tuple[bool, str]]:
@@ -123,5 +143,10 @@ def behavior_rules(config: BehaviorConfig) -> list[tuple[bool, str]]:
         (
             config.name != "ppo" or config.rho == 1,
             "behavior.rho must be 1 for ppo: it takes no gradient through the dynamics",
+        ),
+        (
+            config.cem_elites <= config.cem_candidates,
+            f"behavior.cem_elites ({config.cem_elites}) must not be more than behavior.cem_candidates "
+            f"({config.cem_candidates}): the best of them are believed",
         ),
     ]

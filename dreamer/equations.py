@@ -41,7 +41,8 @@ def straight_through_sample(logits: Tensor, noise: Tensor | None = None) -> Tens
 def one_hot_mode(logits: Tensor) -> Tensor:
     """logits [..., C] -> the most probable class as one-hot float32 [..., C]; no gradient."""
     # Not F.one_hot: outside CUDA it looks at the values first, which no device that works ahead can be asked for.
-    return logits.new_zeros(logits.shape, dtype=torch.float32).scatter_(-1, logits.argmax(-1, keepdim=True), 1.0)
+    # And not scatter_, which torch.vmap (behaviors/cem.py) knows only as a loop.
+    return logits.new_zeros(logits.shape, dtype=torch.float32).scatter(-1, logits.argmax(-1, keepdim=True), 1.0)
 
 
 def unimix(logits: Tensor, share: float) -> Tensor:
@@ -189,6 +190,28 @@ def lambda_return(reward: Tensor, *, discount: Tensor, value: Tensor, lambda_: f
         future = reward[i] + discount[i] * ((1 - lambda_) * value[i + 1] + lambda_ * future)
         targets.append(future)
     return torch.stack(targets[::-1])
+
+
+def window_return(reward: Tensor, *, discount: Tensor, value: Tensor, is_first: Tensor, lambda_: float) -> Tensor:
+    """Return of what comes AFTER each state of a window of the replay: all [T, B] -> target [T, B].
+
+    G_t = r_{t+1} + d_{t+1} * ((1 - lambda) * v_{t+1} + lambda * G_{t+1}). Where nothing that is known comes after a
+    state, at the end of the window or because another game begins, G_t = v_t.
+    """
+    targets = [value[-1]]
+    for t in reversed(range(len(value) - 1)):
+        after = (1 - lambda_) * value[t + 1] + lambda_ * targets[-1]
+        targets.append(value[t].where(is_first[t + 1], reward[t + 1] + discount[t + 1] * after))
+    return torch.stack(targets[::-1])
+
+
+def plan_return(reward: Tensor, *, discount: Tensor, value: Tensor | None = None) -> Tensor:
+    """What a plan brings: reward, discount [H, ...] of the H states that it leads to -> [...].
+
+    The sum of r_i * d_1 ... d_{i-1}, and d_1 ... d_H * value; value [...]: of what comes AFTER the last state.
+    """
+    brought = (survival_weight(discount) * reward).sum(0)
+    return brought if value is None else brought + discount.prod(0) * value
 
 
 def survival_weight(discount: Tensor) -> Tensor:

@@ -9,6 +9,9 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from dreamer.behaviors import actor_critic, ppo
+from dreamer.behaviors.cem import Cem
+from dreamer.behaviors.cma_es import CmaEs
+from dreamer.behaviors.mcts import Mcts
 from dreamer.behaviors.parts import ActorAndCritic, GradSteps, Mark, no_mark
 from dreamer.config import BehaviorConfig
 from dreamer.types import Metrics, Start, State
@@ -28,12 +31,18 @@ class Behavior(Protocol):
         """The parameters that each `step[name]` trains; {} if no gradient is used."""
 
 
-def make_behavior(config: BehaviorConfig, *, feat_size: int, num_actions: int) -> ActorAndCritic:
+def make_behavior(config: BehaviorConfig, *, feat_size: int, num_actions: int) -> ActorAndCritic | Cem | CmaEs | Mcts:
     """The behaviour that the config names. Raises ValueError for an unknown name."""
     match config.name:
         case "actor_critic":
             return ActorAndCritic(config, actor_critic.improve, feat_size=feat_size, num_actions=num_actions)
         case "ppo":
             return ActorAndCritic(config, ppo.improve, feat_size=feat_size, num_actions=num_actions)
+        case "cem":
+            return Cem(config, feat_size=feat_size, num_actions=num_actions)
+        case "cma_es":
+            return CmaEs(config, feat_size=feat_size, num_actions=num_actions)
+        case "mcts":
+            return Mcts(config, feat_size=feat_size, num_actions=num_actions)
         case _:
-            raise ValueError(f"behavior.name must be actor_critic or ppo, not {config.name!r}")
+            raise ValueError(f"behavior.name must be actor_critic, ppo, cem, cma_es or mcts, not {config.name!r}")
