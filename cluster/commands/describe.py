@@ -14,6 +14,7 @@ from cluster.commands.options import PresetOptions, parse
 from cluster.config import SECTIONS, Config, to_json
 from cluster.console.json_text import print_json
 from cluster.presets import PRESETS, preset
+from dreamer.behaviors import CmaEs
 from replay.bounds import kinds
 
 HEAD = """# Every value of the configuration
@@ -64,17 +65,18 @@ def parameter_counts(config: Config) -> dict[str, int]:
     agent = assemble.make_agent(config, assemble.env_spec(config))
     world, behavior = agent.world, agent.behavior
     parts = {
-        "encoder": world.encoder,
-        "decoder": world.decoder,
-        "rssm": world.rssm,
-        "reward": world.reward,
-        "discount": world.discount,
-        "actor": behavior.actor,
-        "critic": behavior.critic,
-        "world_model": world,
+        "encoder": world.encoder.parameters(),
+        "decoder": world.decoder.parameters(),
+        "rssm": world.rssm.parameters(),
+        "reward": world.reward.parameters(),
+        "discount": world.discount.parameters(),
+        **behavior.param_groups(),
+        "controller": [behavior.mean] if isinstance(behavior, CmaEs) else [],  # bred, not trained
+        "world_model": world.parameters(),
     }
-    counts = {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items()}
-    return counts | {"total": counts["world_model"] + counts["actor"] + counts["critic"]}
+    counts = {name: sum(numbers.numel() for numbers in part) for name, part in parts.items()}
+    found = {name: count for name, count in counts.items() if count}
+    return found | {"total": sum(found.get(name, 0) for name in ("world_model", "actor", "critic", "controller"))}
 
 
 def document() -> str:
