@@ -121,7 +121,7 @@ class BehaviorConfig:
     ppo_clip: Clip = 0.1  # how far the probability of an action may move from the dream's, as a ratio - 1; the blog's
     cem_candidates: Plans = 1000  # J, plans drawn in each round, for cem; planet
     cem_rounds: Rounds = 10  # I, of drawing plans and believing the best; planet. 1 = random shooting
-    cem_elites: Rounds = 100  # K, plans that are believed; planet
+    cem_elites: Count = 100  # K, plans that are believed; planet
     cem_score: PlanScore = "sum"  # what makes a plan good: sum of rewards, discounted, or with a critic's value; planet
     cem_hold: Part = 0.0  # how often a plan of the first round repeats an action instead of drawing one; ours
     cem_mix: Share = 0.1  # share of the uniform distribution in a belief; ours, planet has a normal

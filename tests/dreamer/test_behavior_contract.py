@@ -20,12 +20,17 @@ from tests.dreamer.tiny import (
     ACTIONS,
     BEHAVIOR,
     BEHAVIOR_SWITCHES,
+    BRED,
+    MODEL,
+    PLANNED,
+    SEARCHED,
     bfloat16,
     copy_weights,
     make_agent,
     make_steps,
     random_start,
     random_state,
+    random_windows,
     same_weights,
 )
 
@@ -36,6 +41,12 @@ BEHAVIORS = {
     "actor_critic_with_everything_on": BEHAVIOR_SWITCHES,
     "ppo": replace(BEHAVIOR, name="ppo", ppo_minibatches=3, ppo_batch=16),
     "ppo_with_everything_on": replace(BEHAVIOR_SWITCHES, name="ppo", ppo_minibatches=3, ppo_batch=16),
+    "cem": replace(BEHAVIOR, name="cem", **PLANNED),
+    "cem_with_a_value": replace(BEHAVIOR_SWITCHES, name="cem", cem_score="value", cem_hold=0.5, **PLANNED),
+    "cma_es": replace(BEHAVIOR, name="cma_es", **BRED),
+    "cma_es_with_everything_on": replace(BEHAVIOR_SWITCHES, name="cma_es", **BRED),
+    "mcts": replace(BEHAVIOR, name="mcts", **SEARCHED | {"search_acting": 0}),
+    "mcts_with_everything_on": replace(BEHAVIOR_SWITCHES, name="mcts", **SEARCHED),
 }
 close = torch.testing.assert_close
 
@@ -46,7 +57,7 @@ def agent(request: pytest.FixtureRequest) -> Agent:
 
 
 def update(agent: Agent, start: Start | None = None) -> dict[str, Tensor]:
-    return agent.behavior.update(agent.world, start or random_start(), make_steps(agent.behavior))
+    return agent.behavior.update(agent.world, start or random_windows(), make_steps(agent.behavior))
 
 
 # --- every behaviour -------------------------------------------------------------------------------------------------
@@ -70,9 +81,33 @@ def test_drawn_actions_follow_the_seed(agent: Agent) -> None:
     assert torch.equal(seeded_act(agent, state), seeded_act(agent, state))
 
 
-def seeded_act(agent: Agent, state: State) -> Tensor:
+def seeded_act(agent: Agent, state: State, *, sample: bool = True) -> Tensor:
     torch.manual_seed(11)
-    return agent.behavior.act(agent.world, state, sample=True)
+    return agent.behavior.act(agent.world, state, sample=sample)
+
+
+@pytest.mark.parametrize("sample", [True, False])
+def test_what_is_done_in_one_game_does_not_depend_on_the_others(agent: Agent, sample: bool) -> None:
+    state, other = random_state(20), random_state(20)
+    mine = torch.arange(20) % 2 == 0
+    mixed = State(state.h.where(mine[:, None], other.h), state.z.where(mine[:, None, None], other.z))
+    actions = [seeded_act(agent, each, sample=sample) for each in (state, mixed)]
+    assert torch.equal(actions[0][mine], actions[1][mine])
+
+
+def test_the_best_action_takes_no_random_numbers_away(agent: Agent) -> None:
+    before = torch.get_rng_state()
+    agent.behavior.act(agent.world, random_state(5), sample=False)
+    state = torch.get_rng_state()
+    torch.set_rng_state(before)
+    random_state(5)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_an_action_has_no_graph_and_leaves_the_agent_alone(agent: Agent) -> None:
+    before = copy_weights(agent)
+    assert not agent.behavior.act(agent.world, random_state(5), sample=False).requires_grad
+    assert same_weights(agent, before)
 
 
 def test_an_update_leaves_the_world_model_alone(agent: Agent) -> None:
@@ -113,7 +148,7 @@ def test_every_group_is_stepped_equally_often_and_no_other_name_is_asked_for(age
         return lambda loss: called.append(name) or step(loss)
 
     steps = {name: counting(name, step) for name, step in make_steps(agent.behavior).items()}
-    agent.behavior.update(agent.world, random_start(), steps)
+    agent.behavior.update(agent.world, random_windows(), steps)
     c = agent.behavior.config
     times = c.ppo_minibatches if c.name == "ppo" else 1
     assert sorted(called) == sorted([*agent.behavior.param_groups()] * times)
@@ -154,7 +189,7 @@ def test_a_saved_and_loaded_behavior_acts_and_learns_as_before(agent: Agent) -> 
     torch.manual_seed(8)
     other = make_agent(agent.behavior.config)
     other.load_state_dict(agent.state_dict())
-    state, start = random_state(50), random_start()
+    state, start = random_state(50), random_windows()
     assert torch.equal(seeded_act(agent, state), seeded_act(other, state))
     for each in (agent, other):
         torch.manual_seed(9)
@@ -167,14 +202,21 @@ GOOD = 2  # the action that pays
 
 def pay_for_one_action(agent: Agent, monkeypatch: pytest.MonkeyPatch) -> None:
     """Arriving somewhere by GOOD brings a reward of 1 and by anything else nothing; dreams go on nine times in ten."""
-    imagine = agent.world.imagine
+    imagine_step = agent.world.rssm.imagine_step
 
-    def bandit(act: Callable[[State], Tensor], start: Start, *how: float) -> Dream:
-        dream = imagine(act, start, *how)
-        paid = torch.cat([torch.zeros(1, len(start.discount)), dream.action[..., GOOD]])
-        return dream._replace(reward=paid, discount=torch.full_like(paid, 0.9))
+    def remember(prev: State, action: Tensor, *how: float) -> State:
+        state = imagine_step(prev, action, *how)
+        return State(torch.cat([action, state.h[:, ACTIONS:]], -1), state.z)  # h begins with what led there
 
-    monkeypatch.setattr(agent.world, "imagine", bandit)
+    monkeypatch.setattr(agent.world.rssm, "imagine_step", remember)
+    monkeypatch.setattr(agent.world, "predict_reward", lambda feat: feat[..., GOOD - MODEL.deter])
+    monkeypatch.setattr(agent.world, "predict_discount", lambda feat: torch.full_like(feat[..., 0], 0.9))
+
+
+def paid_windows() -> Start:
+    """Windows of random play that was paid so."""
+    start = random_windows(8, 4)
+    return Start.of(start.replayed._replace(reward=start.replayed.prev_action[..., GOOD]))
 
 
 def chance_of(agent: Agent, action: int) -> float:
@@ -182,14 +224,16 @@ def chance_of(agent: Agent, action: int) -> float:
         return agent.behavior.act(agent.world, random_state(2000), sample=True)[:, action].mean().item()
 
 
-def test_it_learns_to_choose_the_action_that_pays(agent: Agent, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_chooses_the_action_that_pays(agent: Agent, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who plans knows at once; who learns does not know it before."""
     pay_for_one_action(agent, monkeypatch)
-    steps = make_steps(agent.behavior, lr=1e-2, optimizer=torch.optim.Adam)
-    first = chance_of(agent, GOOD)
-    metrics = [agent.behavior.update(agent.world, random_start(32), steps) for _ in range(80)]
-    assert first < 0.6
+    c, first = agent.behavior.config, chance_of(agent, GOOD)
+    assert first > 0.9 if c.name == "cem" or (c.name == "mcts" and c.search_acting) else first < 0.6
+    if c.name != "cem":
+        steps = make_steps(agent.behavior, lr=1e-2, optimizer=torch.optim.Adam)
+        metrics = [agent.behavior.update(agent.world, paid_windows(), steps) for _ in range(80)]
+        assert metrics[-1]["imagined_reward"] > metrics[0]["imagined_reward"]
     assert chance_of(agent, GOOD) > 0.9
-    assert metrics[-1]["imagined_reward"] > metrics[0]["imagined_reward"]
 
 
 # --- actor-critic ----------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from dreamer.agent import Agent
 from dreamer.behaviors import Behavior, GradSteps
 from dreamer.config import BehaviorConfig, ModelConfig
-from dreamer.types import Batch, Start, State
+from dreamer.types import Batch, Replayed, Start, State
 
 ACTIONS = 3
 MODEL = ModelConfig(cnn_depth=2, deter=12, hidden=10, stoch=4, classes=5, head_layers=1, head_units=11)
@@ -31,6 +31,9 @@ SWITCHES = replace(
 )
 GAUSSIAN = replace(MODEL, latent="gaussian")
 WORLD_MODELS = replace(GAUSSIAN, dynamics="vae_rnn", mixtures=3, kl_scale=0.5, free_nats=2.0, free_each=True)
+PLANNED = {"cem_candidates": 24, "cem_rounds": 3, "cem_elites": 4}
+SEARCHED = {"search_learning": 4, "search_acting": 3, "search_unroll": 2}
+BRED = {"es_population": 16, "es_starts": 3}
 BEHAVIOR_SWITCHES = replace(
     BEHAVIOR,
     temperature=0.5,
@@ -82,6 +85,15 @@ def random_state(games: int, model: ModelConfig = MODEL) -> State:
 
 def random_start(games: int = 6, model: ModelConfig = MODEL) -> Start:
     return Start(random_state(games, model), torch.full((games,), model.gamma))
+
+
+def random_windows(time: int = 3, batch: int = 2, *, every: int = 1) -> Start:
+    """Starts at states of random windows, of which is known what really came."""
+    h, z = random_state(time * batch)
+    state = State(h.unflatten(0, (time, batch)), z.unflatten(0, (time, batch)))
+    going_on, no_start = torch.full((time, batch), MODEL.gamma), torch.zeros(time, batch, dtype=torch.bool)
+    seen = Replayed(state, going_on, torch.rand(time, batch), random_actions(time, batch), no_start)
+    return Start.of(seen, every)
 
 
 def random_actions(*shape: int) -> Tensor:

@@ -20,8 +20,11 @@ from learner.step import Optimizers, make_optimizers
 from tests.dreamer.tiny import (
     BEHAVIOR,
     BEHAVIOR_SWITCHES,
+    BRED,
     GAUSSIAN,
     MODEL,
+    PLANNED,
+    SEARCHED,
     SWITCHES,
     WORLD_MODELS,
     make_agent,
@@ -32,9 +35,16 @@ CONFIG = TrainConfig(model_lr=1e-3, actor_lr=1e-3, critic_lr=1e-3)
 SLOW = replace(BEHAVIOR, slow_every=3)
 PPO = replace(SLOW, name="ppo", ppo_minibatches=2, ppo_batch=16)
 LATER = replace(BEHAVIOR_SWITCHES, slow_every=3)  # with a model that has everything, too, which `paper` has off
-BEHAVIORS = pytest.mark.parametrize(
-    "behavior", [SLOW, replace(SLOW, rho=0.5), PPO, LATER], ids=["rho 1", "rho 0.5", "ppo", "later work"]
-)
+KINDS = {
+    "rho 1": SLOW,
+    "rho 0.5": replace(SLOW, rho=0.5),
+    "ppo": PPO,
+    "later work": LATER,
+    "cem": replace(LATER, name="cem", cem_score="value", cem_hold=0.5, **PLANNED),
+    "cma_es": replace(LATER, name="cma_es", **BRED),
+    "mcts": replace(LATER, name="mcts", **SEARCHED),
+}
+BEHAVIORS = pytest.mark.parametrize("behavior", KINDS.values(), ids=KINDS)
 STATES = pytest.mark.parametrize("states", [False, True])
 ADAMS = pytest.mark.parametrize("keras", [True, False], ids=["Keras' Adam", "PyTorch's Adam"])
 PRECISIONS = pytest.mark.parametrize("precision", ["float32", "bfloat16"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import threading
 
 import pytest
@@ -10,6 +11,7 @@ import torch
 
 from dreamer import equations
 from dreamer.agent import Agent
+from dreamer.behaviors import cem, mcts
 from learner.config import TrainConfig
 from learner.loop import make_update
 from learner.step import behavior_step, counted, make_grad_steps, make_optimizers, world_step
@@ -28,8 +30,11 @@ def test_the_same_is_computed(behavior, monkeypatch: pytest.MonkeyPatch) -> None
     """Without chance: the most probable is drawn, minibatches are the first rows."""
     batches = [random_batch() for _ in range(4)]
     one = make_agent(behavior)
-    monkeypatch.setattr(equations, "gumbel_like", torch.zeros_like)
-    monkeypatch.setattr(torch, "randint", lambda high, size, **kw: torch.arange(size[0] * size[1]).view(size) % high)
+    for place in (equations, cem, mcts):
+        monkeypatch.setattr(place, "gumbel_like", torch.zeros_like)
+    monkeypatch.setattr(torch, "rand_like", lambda like: torch.full_like(like, 0.4))
+    monkeypatch.setattr(torch, "randn", lambda *size, **kw: torch.linspace(-1, 1, math.prod(size)).view(size))
+    monkeypatch.setattr(torch, "randint", lambda high, size, **kw: torch.arange(math.prod(size)).view(size) % high)
     two = copy.deepcopy(one)
     update = make_update(one, make_optimizers(one, CONFIG), CONFIG, example=batches[0])
     step = make_grad_steps(make_optimizers(two, CONFIG), clip=CONFIG.grad_clip, keras=CONFIG.adam_keras)

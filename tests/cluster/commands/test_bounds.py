@@ -46,7 +46,10 @@ ZERO = {  # where it means none, off or any, or is the end of a share
         *("head_layers", "unimix", "reward_bins", "motion_weight", "kl_scale", "kl_balance", "free_nats"),
         *("reward_scale", "discount_scale"),
     ),
-    "behavior": ("layers", "unimix", "value_bins", "return_lambda", "rho", "entropy_scale", "return_scale"),
+    "behavior": (
+        *("layers", "unimix", "value_bins", "return_lambda", "rho", "entropy_scale", "return_scale"),
+        *("cem_hold", "cem_mix", "search_acting", "search_unroll"),
+    ),
     "train": ("seed", "weight_decay", "threads", "image_every", "video_every", "checkpoint_every"),
     "cluster": ("metrics_port", "actors", "wait_for"),
 }
@@ -266,7 +269,7 @@ def test_train_refuses_it_and_makes_nothing(words: str, capsys: pytest.CaptureFi
         ("monitor --port 70000", "--port must be 1 to 65535, not 70000"),
         ("bench all --device tpu", "--device must be cpu or cuda, not 'tpu'"),
         ("bench all_of_it", "PART must be all, env, actor, replay, learner, metrics or train, not 'all_of_it'"),
-        ("config --preset papper", "--preset must be paper, fast, cpu, blog or dreamer1, not 'papper'"),
+        ("config --preset papper", "--preset must be paper, fast, cpu, blog, dreamer1 or planet, not 'papper'"),
         ("train --minutes", "--minutes needs a value: a number, above 0 and at most 1e9"),
         ("train --run-dir", "--run-dir needs a value: a path"),
         ("train --env.crop 1 2", "--env.crop must be 4 times 0 to 10000"),
