@@ -139,7 +139,7 @@ def plant(root: Node, simulations: int) -> Tree:
 
     value, count = room(root.value), torch.zeros(rows, size, dtype=torch.int64, device=root.value.device)
     visits = count.clone()
-    visits[:, 0] = 1
+    visits[:, 0].fill_(1)  # not "= 1", which brings the number to the device from the host
     return Tree(
         state=State(room(root.state.h), room(root.state.z)),
         logits=room(root.logits),
@@ -207,12 +207,12 @@ def descend(tree: Tree, choice: Tensor, *, opened: int) -> tuple[Tensor, Tensor]
 def grow(tree: Tree, number: int, *, node: Tensor, action: Tensor, found: Node) -> None:
     """Node `number` is what `action` [N] of `node` [N] led to."""
     row = torch.arange(len(node), device=node.device)
-    tree.child[row, node, action] = number
+    tree.child[row, node, action] = torch.full_like(node, number)
     tree.parent[:, number] = node
     tree.state.h[:, number], tree.state.z[:, number] = found.state.h, found.state.z
     tree.logits[:, number], tree.raw[:, number], tree.value[:, number] = found.logits, found.value, found.value
     tree.reward[:, number], tree.discount[:, number] = found.reward, found.discount
-    tree.visits[:, number] = 1
+    tree.visits[:, number].fill_(1)
 
 
 def back_up(tree: Tree, number: int) -> None:

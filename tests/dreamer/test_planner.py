@@ -230,16 +230,15 @@ def test_the_critic_learns_what_comes_after_a_state() -> None:
     agent = make_agent(replace(PLAN, cem_score="value", cem_candidates=4, cem_elites=2, cem_rounds=1, slow_every=10))
     assert isinstance(agent.behavior, Cem) and agent.behavior.critic is not None
     steps = make_steps(agent.behavior, lr=1e-2, optimizer=torch.optim.Adam)
+    end = torch.arange(4).expand(6, 4) == 0  # games of one picture, in the first window
     for _ in range(400):
         start = random_windows(6, 4)
         seen = start.replayed
-        end = torch.zeros(6, 4, dtype=torch.bool)
-        end[5, 0] = True
         seen.state.h[..., 0] = end.float() * 5 - 1
-        seen = seen._replace(reward=torch.ones(6, 4), discount=torch.where(end, 0.0, 0.9))
+        seen = seen._replace(reward=torch.ones(6, 4), discount=torch.where(end, 0.0, 0.9), is_first=end)
         agent.behavior.update(agent.world, start._replace(replayed=seen), steps)
     state = random_state(50)
-    for where, expected in ((-1.0, 9.5), (4.0, 0.0)):
+    for where, expected in ((-1.0, 10.0), (4.0, 0.0)):
         state.h[:, 0] = where
         with torch.no_grad():
             assert abs(agent.behavior.critic(state.feat()).mean().item() - expected) < 1.5
