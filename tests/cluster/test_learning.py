@@ -23,6 +23,23 @@ def test_one_process_learns_catch(tmp_path: Path, seed: int) -> None:
     check(train_until_learned(CATCH, tmp_path / "run", seed, "--runtime", "inline", seconds=MINUTES * 60))
 
 
+SYSTEMS = {  # the other ways to get a policy, in sizes for one core
+    "cem": "--behavior.name cem --behavior.cem-candidates 48 --behavior.cem-rounds 2 --behavior.cem-elites 6",
+    "cma_es": "--behavior.name cma_es --behavior.es-population 32",
+    "mcts": "--behavior.name mcts --behavior.search-learning 8 --behavior.search-acting 0 "
+    "--behavior.return-lambda 0.5 --behavior.entropy-scale 1e-3",
+}
+
+
+@SLOW
+@pytest.mark.timeout(MINUTES * 60 + 120)
+@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_every_system_learns_catch(tmp_path: Path, system: str, seed: int) -> None:
+    options = ("--runtime", "inline", *SYSTEMS[system].split())
+    check(train_until_learned(CATCH, tmp_path / "run", seed, *options, seconds=MINUTES * 60))
+
+
 @SLOW
 @pytest.mark.timeout(MINUTES * 60 + 120)
 def test_gaussian_latents_learn_catch(tmp_path: Path) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 
-import cma
 import numpy as np
 import pytest
 import torch
@@ -14,6 +14,10 @@ from dreamer.agent import Agent
 from dreamer.behaviors.cma_es import Strategy, begin, control, rates, recombination, tell
 from dreamer.types import Start, State
 from tests.dreamer.tiny import ACTIONS, BEHAVIOR, BRED, MODEL, make_agent, random_start, random_state
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # it would like to draw
+    import cma
 
 close = torch.testing.assert_close
 BREED = replace(BEHAVIOR, name="cma_es", **BRED)
