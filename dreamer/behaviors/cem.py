@@ -67,7 +67,7 @@ class Cem(nn.Module):
             belief, score = self.plan(world, State(h[-1:], z[-1:]))
         mark("behavior")
         metrics = {
-            **describe_policy(belief[0].log()),
+            **describe_policy(belief[0].clamp(min=1e-8).log()),  # 0 log 0 is no number
             "imagined_return": score.mean(),
             "imagined_return_std": score.std(),
         }

@@ -79,7 +79,8 @@ class CmaEs(nn.Module):
         for old, new in zip(now, tell(now, candidates, score=tried.score), strict=True):
             old.copy_(new)
         return {
-            **describe_policy(tried.action.mean(0).log()),  # of all that they do: 0 where all do one and the same
+            # Of all that they do: 0 where all do one and the same. The clamp: 0 log 0 is no number.
+            **describe_policy(tried.action.mean(0).clamp(min=1e-8).log()),
             "imagined_reward": tried.reward.mean(),
             "imagined_discount": tried.discount.mean(),
             "imagined_return": tried.score.mean(),

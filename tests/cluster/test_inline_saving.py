@@ -23,7 +23,7 @@ from cluster.run import state as run_state
 from learner import checkpoint
 from replay import memory_file
 from tests.cluster.disks import mounted
-from tests.cluster.tiny import train_options
+from tests.cluster.tiny import SYSTEMS, train_options
 
 INLINE = ("--runtime", "inline", "--cluster.metrics-port", "-1")
 CATCH = ("--env.id", "Toy/Catch-v0", "--env.import-module", "tests.catch_game", "--env.frame-skip", "1")
@@ -65,17 +65,19 @@ def last_line(err: str) -> str:
 # --- Resuming ---
 
 
-def test_a_resumed_run_goes_on_bit_for_bit_where_no_game_step_lies_between(tmp_path: Path) -> None:
+@pytest.mark.parametrize("behavior", ["", *SYSTEMS.values()], ids=["actor-critic", *SYSTEMS])
+def test_a_resumed_run_goes_on_bit_for_bit_where_no_game_step_lies_between(tmp_path: Path, behavior: str) -> None:
     """Weights, moments, replay and all generators are those of a run that was not interrupted, 3 updates later.
 
     With the next game step the two part: the emulators' states are not saved, a resumed run begins new games with
     other seeds (it must not play those of its beginning again), and the records of games under way are in no window.
     """
     whole, parts = tmp_path / "whole", tmp_path / "parts"
-    assert train(whole, *GREEDY, "--updates", "8") == 0
-    assert train(parts, *GREEDY, "--updates", "5") == 0
+    how = *GREEDY, *behavior.split()
+    assert train(whole, *how, "--updates", "8") == 0
+    assert train(parts, *how, "--updates", "5") == 0
     torch.manual_seed(1)  # what this process draws in between has no part in it
-    assert train(parts, *GREEDY, "--resume", "--updates", "8") == 0
+    assert train(parts, *how, "--resume", "--updates", "8") == 0
     one, two = (checkpoint.load_newest(path / "checkpoints") for path in (whole, parts))
     assert one and two and one.update == two.update == 8 and one.policy_step == two.policy_step
     assert one.agent.keys() == two.agent.keys()

@@ -19,6 +19,13 @@ NETS = (
 REPLAY = "--replay.capacity 20000 --replay.length 8 --replay.stride 4 --replay.batch 4 --replay.prefill 100"
 GAMES = "--actor.games 2 --env.time-limit 60"
 RHYTHM = "--train.log-every 0.5 --train.image-every 0 --train.video-every 0 --train.threads 1 --cluster.metrics-port 0"
+SYSTEMS = {  # the other ways to get a policy
+    "cem": "--behavior.name cem --behavior.cem-candidates 12 --behavior.cem-rounds 2 --behavior.cem-elites 3",
+    "cem with a value": "--behavior.name cem --behavior.cem-candidates 12 --behavior.cem-elites 3 "
+    "--behavior.cem-score value --behavior.cem-rounds 1 --behavior.cem-hold 0.5",
+    "cma_es": "--behavior.name cma_es --behavior.es-population 6 --behavior.es-starts 2",
+    "mcts": "--behavior.name mcts --behavior.search-learning 4 --behavior.search-acting 2",
+}
 TINY = f"--preset cpu {NETS} {REPLAY} {GAMES} {RHYTHM}".split()
 
 

@@ -167,6 +167,13 @@ def test_everything_that_it_knows_is_saved_and_every_update_is_a_generation() ->
     assert all(not torch.equal(before[name], value) for name, value in agent.behavior.state_dict().items())
 
 
+def test_where_all_do_one_and_the_same_there_is_no_entropy() -> None:
+    agent = make_agent(replace(BREED, es_sigma=1e-6))
+    agent.behavior.mean.view(agent.behavior.shape)[1, -1] = 5.0
+    told = agent.behavior.update(agent.world, random_start(30), {})
+    assert told["actor_entropy"] == pytest.approx(0.0, abs=1e-6)
+
+
 def test_starts_are_drawn_anew_for_each_generation() -> None:
     torch.manual_seed(0)
     agent, start = make_agent(BREED), random_start(1000)

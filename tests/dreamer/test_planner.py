@@ -218,6 +218,11 @@ def test_all_plans_of_a_state_meet_the_same_chance() -> None:
 # --- Its critic ------------------------------------------------------------------------------------------------------
 
 
+def test_where_an_action_is_given_up_the_entropy_is_still_a_number() -> None:
+    agent = make_agent(replace(PLAN, cem_candidates=4, cem_elites=1, cem_mix=0.0))
+    assert agent.behavior.update(agent.world, random_windows(), {})["actor_entropy"] == pytest.approx(0.0, abs=1e-6)
+
+
 def test_only_with_a_value_there_is_a_critic() -> None:
     agent = make_agent(PLAN)
     assert not list(agent.behavior.parameters()) and agent.behavior.param_groups() == {}
