@@ -23,9 +23,11 @@ def test_one_process_learns_catch(tmp_path: Path, seed: int) -> None:
     check(train_until_learned(CATCH, tmp_path / "run", seed, "--runtime", "inline", seconds=MINUTES * 60))
 
 
-SYSTEMS = {  # the other ways to get a policy, in sizes for one core
-    "cem": "--behavior.name cem --behavior.cem-candidates 48 --behavior.cem-rounds 2 --behavior.cem-elites 6",
-    "cma_es": "--behavior.name cma_es --behavior.es-population 32",
+# Other ways to get a policy, in sizes for one core. Not cma_es: no linear controller of this world model's [z, h] is
+# known that plays Catch (docs/learning.md).
+SYSTEMS = {
+    "cem": "--behavior.name cem --behavior.cem-candidates 48 --behavior.cem-rounds 2 --behavior.cem-elites 6 "
+    "--replay.replay-ratio 32",
     "mcts": "--behavior.name mcts --behavior.search-learning 8 --behavior.search-acting 0 "
     "--behavior.return-lambda 0.5 --behavior.entropy-scale 1e-3",
 }
@@ -35,7 +37,7 @@ SYSTEMS = {  # the other ways to get a policy, in sizes for one core
 @pytest.mark.timeout(MINUTES * 60 + 120)
 @pytest.mark.parametrize("seed", [0, 1, 2])
 @pytest.mark.parametrize("system", SYSTEMS)
-def test_every_system_learns_catch(tmp_path: Path, system: str, seed: int) -> None:
+def test_planner_and_search_learn_catch(tmp_path: Path, system: str, seed: int) -> None:
     options = ("--runtime", "inline", *SYSTEMS[system].split())
     check(train_until_learned(CATCH, tmp_path / "run", seed, *options, seconds=MINUTES * 60))
 
