@@ -201,15 +201,16 @@ def dreamer1() -> Config:
 def planet() -> Config:
     """PlaNet (Hafner et al., Learning Latent Dynamics for Planning from Pixels, 2019) on the pictures of `cpu`.
 
-    PlaNet's: gaussian latents, and nothing is learned but the world model; before every step plans of 12 steps are drawn, dreamt and scored
-    by the plain sum of their rewards. Three free nats for each step by itself, a KL of weight 1 that trains prior and
-    posterior alike (half of 2 each, by our balance), rewards that weigh 10.
+    PlaNet's: gaussian latents, and nothing is learned but the world model; before every step plans of 12 steps are
+    drawn, dreamt and scored by the plain sum of their rewards. Three free nats for each step by itself, a KL of weight
+    1 that trains prior and posterior alike (half of 2 each, by our balance), rewards that weigh 10.
 
     Not PlaNet's: its actions are numbers, here a plan's steps are categorical. 64 plans in 3 rounds instead of 1,000 in
     10, which would take seconds a step on two cores; a plan of the first round holds its action half of the time, in
-    place of PlaNet's repeated actions. Games, pictures, batches and nets are those of `cpu`. The head that foresees ends is trained, but this score does not ask it: a lost life costs nothing but the
-    rewards that would have followed within 12 steps. Playing takes longer than learning, so each step is learned from
-    twice as often. Not yet trained on Breakout.
+    place of PlaNet's repeated actions. Games, pictures, batches and nets are those of `cpu`. The head that foresees
+    ends is trained, but this score does not ask it: a lost life costs nothing but the rewards that would have followed
+    within 12 steps. Playing takes longer than learning, so each step is learned from twice as often. Not yet trained on
+    Breakout.
     """
     small = cpu()
     return replace(
