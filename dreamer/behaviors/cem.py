@@ -34,7 +34,7 @@ class Plans(NamedTuple):
 class Cem(nn.Module):
     """A planner. Only with behavior.cem_score value it learns something: a critic of what comes AFTER a state."""
 
-    updates: Tensor
+    updates: Tensor | None
 
     def __init__(self, config: BehaviorConfig, *, feat_size: int, num_actions: int) -> None:
         super().__init__()
@@ -43,7 +43,7 @@ class Cem(nn.Module):
         self.slow_critic: nn.Module | None = None
         if config.cem_score == "value":
             _, self.critic, self.slow_critic = make_networks(config, feat_size=feat_size, num_actions=num_actions)
-        self.register_buffer("updates", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("updates", torch.zeros((), dtype=torch.int64) if self.critic else None)
 
     def param_groups(self) -> dict[str, Iterable[nn.Parameter]]:
         return {"critic": self.critic.parameters()} if self.critic else {}
@@ -71,7 +71,7 @@ class Cem(nn.Module):
             "imagined_return": score.mean(),
             "imagined_return_std": score.std(),
         }
-        if self.critic is None or self.slow_critic is None:
+        if self.critic is None or self.slow_critic is None or self.updates is None:
             return metrics
         assert seen is not None, "the critic learns from windows of the replay, not from single states"
         c, feat = self.config, seen.state.feat()

@@ -7,7 +7,6 @@ import json
 import re
 import shutil
 import signal
-import sys
 from collections.abc import Iterator
 from contextlib import redirect_stderr
 from pathlib import Path
@@ -21,11 +20,9 @@ from cluster import assemble
 from cluster.cli import main
 from cluster.run import origin as run_origin
 from cluster.run.directory import open_run
-from dreamer import agent as agents
-from dreamer.types import Metrics
 from learner import checkpoint
 from replay import EnvSpec, Step, memory_file
-from tests.cluster.tiny import finish, rows, start, train_options, update_of, wait_for
+from tests.cluster.tiny import SYSTEMS, finish, rows, start, train_options, update_of, wait_for
 
 pytestmark = pytest.mark.usefixtures("signals_as_before")
 QUIET = ("--cluster.metrics-port", "-1")
@@ -239,55 +236,26 @@ def test_what_was_interrupted_while_steps_were_played_begins_with_them_again(exp
     assert code == 0 and newest(path).update == 2, said
 
 
-# --- Behaviours without gradients ---
+# --- Other systems ---
 
 
-class Constant(torch.nn.Module):
-    """Plays action 1; its only number is a buffer that counts updates, and no gradient trains it."""
-
-    def __init__(self, *, counts: bool) -> None:
-        super().__init__()
-        self.config = None
-        if counts:
-            self.register_buffer("count", torch.zeros(()))
-
-    def act(self, world, state, *, sample: bool) -> torch.Tensor:
-        return world.one_hot(torch.ones(len(state.h), dtype=torch.int64))
-
-    def update(self, world, start, step, mark) -> Metrics:
-        self.count += 1
-        return {}
-
-    def param_groups(self) -> dict:
-        return {}
-
-
-@pytest.mark.parametrize(("counts", "why", "update"), [(True, "4 updates done", 4), (False, "nothing to learn", 0)])
-def test_a_behaviour_without_gradients_dreams_too(
-    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, counts: bool, why: str, update: int
+@pytest.mark.parametrize(
+    ("system", "why", "updates"),
+    [("cma_es", "4 updates done", 4), ("mcts", "4 updates done", 4), ("cem", "cem has nothing to learn", 0)],
+)
+def test_every_other_system_dreams_too(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], system: str, why: str, updates: int
 ) -> None:
-    """One that has nothing to learn, such as a planner, is ready at once."""
-
-    def make(config, *, feat_size: int, num_actions: int) -> Constant:
-        made = Constant(counts=counts)
-        made.config = config
-        return made
-
+    """A planner, which has nothing to learn, is ready at once."""
     path = tmp_path / "dream"
-    monkeypatch.setattr(assemble, "load", lambda found, load=assemble.load: loaded_as_it_was(found, load, monkeypatch))
-    monkeypatch.setattr(agents, "make_behavior", make)
-    assert main(["dream", str(run), "--updates", "4", "--run-dir", str(path), *QUIET]) == 0
-    assert why in (path / "log.txt").read_text() and newest(path).update == update
-    assert [float(value) for value in part(newest(path), "behavior").values()] == ([4.0] if counts else [])
-    assert main(["dream", "--resume", "--run-dir", str(path), "--updates", "6", *QUIET]) == 0
-    assert newest(path).update == (6 if counts else 0)
-
-
-def loaded_as_it_was(run: Path, load, monkeypatch: pytest.MonkeyPatch) -> assemble.Loaded:
-    """The run's agent has the behaviour that it was trained with."""
-    with monkeypatch.context() as before:
-        before.setattr(agents, "make_behavior", sys.modules["dreamer.behaviors"].make_behavior)
-        return load(run)
+    assert dream(run, *SYSTEMS[system].split(), "--updates", "4", "--run-dir", path)[0] == 0
+    assert why in (path / "log.txt").read_text() and newest(path).update == updates
+    assert dream("--resume", "--run-dir", path, "--updates", "6")[0] == 0
+    assert newest(path).update == (6 if updates else 0)
+    if system == "cma_es":
+        assert part(newest(path), "behavior")["behavior.generation"] == 6
+    assert main(["evaluate", str(path), "--episodes", "1", "--json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)["scores"]) == 1
 
 
 # --- What can be wrong ---

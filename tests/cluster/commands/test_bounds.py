@@ -269,7 +269,10 @@ def test_train_refuses_it_and_makes_nothing(words: str, capsys: pytest.CaptureFi
         ("monitor --port 70000", "--port must be 1 to 65535, not 70000"),
         ("bench all --device tpu", "--device must be cpu or cuda, not 'tpu'"),
         ("bench all_of_it", "PART must be all, env, actor, replay, learner, metrics or train, not 'all_of_it'"),
-        ("config --preset papper", "--preset must be paper, fast, cpu, blog, dreamer1, planet or world_models, not 'papper'"),
+        (
+            "config --preset papper",
+            "--preset must be paper, fast, cpu, blog, dreamer1, planet or world_models, not 'papper'",
+        ),
         ("train --minutes", "--minutes needs a value: a number, above 0 and at most 1e9"),
         ("train --run-dir", "--run-dir needs a value: a path"),
         ("train --env.crop 1 2", "--env.crop must be 4 times 0 to 10000"),
