@@ -26,9 +26,8 @@ Episodes: TypeAlias = Annotated[int, "1 <= x <= 1e6"]
 Fps: TypeAlias = Annotated[float, "0.1 <= x <= 1000"]
 Port: TypeAlias = Annotated[int, "1 <= x <= 65535"]
 Part = Literal["all", "env", "actor", "replay", "learner", "metrics", "train"]  # of the benchmark
-Preset = Literal[
-    "paper", "fast", "cpu", "blog", "dreamer1", "planet", "world_models"
-]  # the names of cluster.presets.PRESETS
+# The names of cluster.presets.PRESETS.
+Preset = Literal["paper", "fast", "cpu", "blog", "dreamer1", "planet", "world_models"]
 SHIPPED = Path(__file__).parents[2] / "deploy" / "agents" / "breakout-cpu"
 LONGEST = 100  # letters of a wrong value that are repeated
 

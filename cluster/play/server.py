@@ -26,7 +26,7 @@ from replay.errors import UserError
 
 log = logging.getLogger("play")
 PAGE = Path(__file__).parent / "page"
-COOKIE = "dreamer_play"
+COOKIE = "token_to_play"
 TOKEN = re.compile(r"[A-Za-z0-9_-]{12,200}")  # what fits into an address, and is not guessed
 MOST_PAGES = 8  # open at the same time
 LONGEST = 200  # bytes of a message
