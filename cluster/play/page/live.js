@@ -4,6 +4,8 @@ const FIRST_WAIT = 500; // milliseconds until the first try to connect again; ea
 const LONGEST_WAIT = 4000;
 const PATIENCE = 15000; // milliseconds for an answer
 
+export class NoConnection extends Error {}
+
 export class LiveDream {
   // connected(yes): hears of every change.
   constructor(connected) {
@@ -23,7 +25,7 @@ export class LiveDream {
     };
     this.socket.onmessage = ({ data }) => this.answer?.(JSON.parse(data));
     this.socket.onclose = () => {
-      this.fail?.(new Error("the connection is closed"));
+      this.fail?.(new NoConnection("the connection is closed"));
       this.connected(false);
       setTimeout(() => this.connect(), this.wait);
       this.wait = Math.min(2 * this.wait, LONGEST_WAIT);
@@ -33,7 +35,7 @@ export class LiveDream {
   ask(question) {
     return new Promise((answer, fail) => {
       if (this.socket.readyState !== WebSocket.OPEN) {
-        fail(new Error("there is no connection"));
+        fail(new NoConnection("there is no connection"));
         return;
       }
       const late = setTimeout(() => this.socket.close(), PATIENCE);

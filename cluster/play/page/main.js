@@ -2,7 +2,7 @@
 
 import { Controls } from "./controls.js";
 import { FrozenDream } from "./frozen.js";
-import { LiveDream } from "./live.js";
+import { LiveDream, NoConnection } from "./live.js";
 import { View } from "./view.js";
 
 const IDLE = 40; // milliseconds between two looks at what is wanted, while nothing moves
@@ -46,7 +46,8 @@ async function run(about, dream, view, controls, connection) {
         view.show(frame, action, { over: isOver(about, frame) });
       }
     } catch (error) {
-      if (connection.open) throw error; // else the connection has told
+      // A socket may be closing before it tells; when it is open again the dream begins anew.
+      if (!(error instanceof NoConnection)) throw error;
     }
   }
 }
