@@ -202,10 +202,11 @@ def test_minutes_are_a_limit_too(run: Path, tmp_path: Path) -> None:
 # --- Without a replay ---
 
 
-def test_an_agent_without_a_replay_plays_first(run: Path, exported: Path, tmp_path: Path) -> None:
+def test_an_agent_without_a_replay_plays_first(exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cluster.dream.MESSAGE_SECONDS", 0.001)  # 400 steps take less than a second
     path = tmp_path / "dream"
     asked = ("--collect", "400", "--replay.length", "6", "--replay.stride", "3", "--updates", "3")
-    code, said = dream(exported, *asked, "--run-dir", path)
+    code, said = dream(exported, *asked, "--run-dir", path, "--train.log-every", "0.1")
     assert code == 0, said
     assert "the agent of given-away plays 400 policy steps" in said and "policy steps to dream of so far" in said
     assert re.search(r"^played 40[01] policy steps in \d+ s: score ", said, flags=re.M), said
