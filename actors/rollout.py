@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from actors.episodes import EpisodeReport, Episodes
-from actors.exploration import explore
+from actors.exploration import Explorer
 from actors.interface import AnyGames
 from dreamer.agent import Agent
 from dreamer.types import State
@@ -34,7 +34,7 @@ def play(
     *,
     refresh: Callable[[], int],
     sample: bool = True,
-    epsilon: np.ndarray | None = None,
+    explorer: Explorer | None = None,
     states: bool = False,
     rng: np.random.Generator,
 ) -> Iterator[Tick]:
@@ -42,7 +42,7 @@ def play(
 
     `refresh` brings the agent's weights up to date as it sees fit and returns their version, or -1 while there are
     none: then actions are drawn uniformly from `rng`. `sample=False` takes the most probable action instead of a draw.
-    `epsilon`: float [E], how often each game does something random instead of what the policy says; None = never.
+    `explorer` does something random now and then instead of what the policy says; None = never.
     With `states` every tick says in which state the policy met it: the zero state while play is random, and what the
     game before left behind where a game begins.
 
@@ -67,8 +67,8 @@ def play(
         else:
             inputs = (torch.as_tensor(x, device=device) for x in (step.obs, step.prev_action, step.is_first))
             drawn, state = agent.policy_step(state, *inputs, sample=sample)
-            if epsilon is not None:
-                drawn = explore(drawn, epsilon=epsilon, num_actions=games.spec.num_actions, rng=rng)
+            if explorer:
+                drawn = explorer(drawn)
         met, prev = prev(), keep(state, states=states)
         actions = fetch(drawn)
         if not on_gpu:

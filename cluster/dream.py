@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from actors.env import make_games
+from actors.exploration import Explorer
 from actors.interface import AnyGames
 from actors.rollout import Tick, play
 from cluster.assemble import Loaded, make_agent, make_replay
@@ -230,4 +231,5 @@ class DreamRun:
 def play_mixed(agent: Agent, games: AnyGames, *, seed: int, states: bool = False) -> Iterator[Tick]:
     """Games for ever of an agent that stays as it is, more random from one to the next: all sorts of states are met."""
     epsilon, rng = np.linspace(0, EPSILON, games.num), np.random.default_rng(seed)
-    return play(games, agent, refresh=lambda: 0, epsilon=epsilon, states=states, rng=rng)
+    explorer = Explorer(epsilon, hold=1, num_actions=games.spec.num_actions, rng=rng)
+    return play(games, agent, refresh=lambda: 0, explorer=explorer, states=states, rng=rng)

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from actors.exploration import epsilons
+from actors.exploration import make_explorer
 from actors.game import resolve
 from actors.interface import AnyGames
 from actors.parallel import make_parallel_games
@@ -90,7 +90,7 @@ class InlineRun:
             self.games,
             self.agent,
             refresh=lambda: self.tally.update if self.tally.update else -1,
-            epsilon=epsilons(self.config.actor),
+            explorer=make_explorer(self.config.actor, self.games.spec.num_actions, self.rng),
             states=self.config.replay.stored_state,
             rng=self.rng,
         )

@@ -10,7 +10,7 @@ import ray
 import torch
 
 from actors.env import make_games
-from actors.exploration import epsilons
+from actors.exploration import epsilons, make_explorer
 from actors.game import resolve
 from actors.rollout import play
 from cluster.assemble import make_agent
@@ -59,7 +59,8 @@ class ActorRole:
         )
         self.writers = [replay.writer() for _ in range(self.games.num)]
         self.version, self.ticks = -1, 0
-        self.epsilon = self.share_of_exploration()
+        self.explorer = make_explorer(place.config.actor, self.games.spec.num_actions, self.rng)
+        self.share_exploration()
 
     def where(self) -> str:
         """The address of its machine: answered as soon as it runs."""
@@ -72,7 +73,7 @@ class ActorRole:
             self.games,
             self.agent,
             refresh=self.refresh,
-            epsilon=self.epsilon,
+            explorer=self.explorer,
             states=config.replay.stored_state,
             rng=self.rng,
         )
@@ -108,16 +109,18 @@ class ActorRole:
             waited = self.wait_seconds()
             self.news.wait_seconds, self.waited = waited - self.waited, waited
             players = self.link.orders.players
-            if self.link.post(self.news.message(self.writers)).players != players and self.epsilon is not None:
-                self.epsilon[:] = self.share_of_exploration()  # `play` reads it anew at every step
+            if self.link.post(self.news.message(self.writers)).players != players:
+                self.share_exploration()
             self.recorder.report(self.writers, waited=waited, version=self.version, newest=self.link.published)
             self.meter.add("dreamer_actor_errors_total", self.failures.to(self.link.failures), MAILBOX)
         return self.link.orders
 
-    def share_of_exploration(self) -> np.ndarray | None:
-        """How often each of our games acts at random, float64 [E], given who else plays now; None = never."""
+    def share_exploration(self) -> None:
+        """Sets how often each of our games acts at random, given who else plays now."""
         players = sorted({*self.link.orders.players, self.index})
-        return epsilons(self.place.config.actor, actor=players.index(self.index), actors=len(players))
+        share = epsilons(self.place.config.actor, actor=players.index(self.index), actors=len(players))
+        if self.explorer is not None and share is not None:
+            self.explorer.epsilon[:] = share
 
     def wait_seconds(self) -> float:
         """That the replay has held this process back, since it began."""

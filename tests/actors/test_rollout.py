@@ -12,6 +12,7 @@ import torch
 from actors import episodes
 from actors.config import EnvConfig
 from actors.env import Games, make_games
+from actors.exploration import Explorer
 from actors.interface import Arrived
 from actors.rollout import Tick, play
 from dreamer.agent import Agent
@@ -194,8 +195,9 @@ def test_a_game_acts_at_random_as_often_as_its_epsilon_says(games: Games) -> Non
     agent = make_agent()
     with torch.no_grad():
         agent.behavior.actor.out.bias.copy_(torch.tensor([0.0, 0.0, 50.0, 0.0]))  # the policy always says 2
-    epsilon, rng = np.array([0.0, 1.0, 0.4]), np.random.default_rng(0)
-    ticks = list(islice(play(games, agent, refresh=lambda: 0, epsilon=epsilon, rng=rng), 600))
+    rng = np.random.default_rng(0)
+    explorer = Explorer(np.array([0.0, 1.0, 0.4]), hold=1, num_actions=4, rng=rng)
+    ticks = list(islice(play(games, agent, refresh=lambda: 0, explorer=explorer, rng=rng), 600))
     steps = [tick.step for tick in ticks]
     played = [np.array([s.prev_action[game] for s in steps if not s.is_first[game]]) for game in range(3)]
     assert (played[0] == 2).all()
@@ -203,7 +205,7 @@ def test_a_game_acts_at_random_as_often_as_its_epsilon_says(games: Games) -> Non
     np.testing.assert_allclose(np.bincount(played[2], minlength=4) / len(played[2]), [0.1, 0.1, 0.7, 0.1], atol=0.06)
 
 
-def test_without_epsilon_nothing_is_drawn_from_the_generator(games: Games) -> None:
+def test_without_exploration_nothing_is_drawn_from_the_generator(games: Games) -> None:
     rng = np.random.default_rng(0)
     list(islice(play(games, make_agent(), refresh=lambda: 0, rng=rng), 20))
     assert rng.bit_generator.state == np.random.default_rng(0).bit_generator.state
