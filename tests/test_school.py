@@ -138,6 +138,7 @@ def test_folders_that_cannot_be_written_are_the_users_to_mend(data: Path, tmp_pa
         learn("world --updates 1", tmp_path / "file", tmp_path)
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_with_what_was_measured(data: Path, tmp_path: Path) -> None:
     words = ["world", *NET.split(), *SMALL, "--updates", "1000000", "--every", "2"]
     command = [sys.executable, "-m", "tests.school", *words, "--data", str(data), "--out", str(tmp_path)]

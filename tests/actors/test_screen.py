@@ -110,6 +110,7 @@ def waited(config):
     return [g.reset() and g.games[0].ale.getEpisodeFrameNumber() for g in games]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("noop_max", [30, 0])
 def test_noop_waits_longer_than_training_ever_does(noop_max):
     frames = waited(replace(SLIPPERY, noop_max=noop_max))

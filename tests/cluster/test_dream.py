@@ -324,6 +324,7 @@ def test_a_replay_that_cannot_be_read_is_one_line_that_says_what_to_do(run: Path
     assert code == 0, said
 
 
+@pytest.mark.slow
 def test_a_run_that_trains_meanwhile_is_not_disturbed(run: Path, tmp_path: Path) -> None:
     """Its newest checkpoint is dreamt of; it goes on, and ends as it should."""
     awake = tmp_path / "awake"

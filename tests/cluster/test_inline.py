@@ -72,6 +72,7 @@ def test_the_blogs_variant_runs(tmp_path: Path) -> None:
     assert all(math.isfinite(row[name]) for name in ("model_loss", "kl", "actor_loss", "critic_loss", "ppo_clipped"))
 
 
+@pytest.mark.usefixtures("signals_as_before")
 @pytest.mark.parametrize(
     "options",
     ["--preset dreamer1", "--model.latent gaussian --model.dynamics vae_rnn --model.mixtures 2 --model.free-each"],
@@ -81,8 +82,7 @@ def test_other_world_models_run_and_are_filmed(tmp_path: Path, options: str) -> 
     """They are trained, saved, resumed and looked at like any other."""
     path, film = tmp_path / "run", tmp_path / "dream.gif"
     for more in (["--updates", "3"], ["--updates", "5", "--resume"]):
-        code, _, err = finish(start(*train_options(path, *INLINE, *options.split(), *more)))
-        assert code == 0, err
+        assert main(train_options(path, *INLINE, *options.split(), *more)) == 0
     row = rows(path / "metrics.jsonl")[-1]
     names = ("model_loss", "kl", "prior_entropy", "post_entropy", "actor_loss", "critic_loss")
     assert all(math.isfinite(row[name]) for name in names)

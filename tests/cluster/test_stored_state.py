@@ -127,6 +127,7 @@ def test_a_run_trains_from_stored_states_and_resumes_with_them(tmp_path: Path) -
     assert np.isfinite(rows(run / "metrics.jsonl")[-1]["model_loss"])
 
 
+@pytest.mark.slow
 def test_a_run_that_takes_the_option_up_later_fills_its_replay_anew(tmp_path: Path) -> None:
     run = tmp_path / "run"
     assert finish(start(*train_options(run, "--runtime", "inline", "--updates", "4")))[0] == 0

@@ -106,6 +106,7 @@ def call(image: Image, cwd: Path, *words: str) -> subprocess.CompletedProcess[st
     return subprocess.run(words, cwd=cwd, env=image.environment, capture_output=True, text=True, timeout=120)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", [("python", "-m", "cluster"), ("dreamer",)], ids=["module", "console script"])
 def test_the_image_can_be_built_and_its_commands_run_anywhere(
     image: Image, command: tuple[str, ...], tmp_path: Path

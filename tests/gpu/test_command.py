@@ -39,6 +39,7 @@ def on_a_bare_machine(code: str, *, seconds: float = 120) -> subprocess.Complete
     return subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=seconds, check=False)
 
 
+@pytest.mark.slow
 def test_all_tests_can_be_collected_on_a_bare_machine() -> None:
     done = on_a_bare_machine(
         "import pytest; sys.exit(pytest.main(['-m', 'gpu', '--collect-only', '-q', '-p', 'no:cacheprovider']))"

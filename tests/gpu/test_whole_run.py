@@ -16,7 +16,11 @@ from tests.devices import GPU
 
 @pytest.mark.parametrize(
     ("device", "behavior"),
-    [("cpu", "actor_critic"), pytest.param("cuda", "actor_critic", marks=GPU), pytest.param("cuda", "ppo", marks=GPU)],
+    [
+        pytest.param("cpu", "actor_critic", marks=pytest.mark.slow),
+        pytest.param("cuda", "actor_critic", marks=GPU),
+        pytest.param("cuda", "ppo", marks=GPU),
+    ],
 )
 def test_a_run_is_killed_goes_on_and_plays(device: str, behavior: str, tmp_path: Path) -> None:
     path = tmp_path / "run"

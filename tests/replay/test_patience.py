@@ -22,6 +22,7 @@ def given_up_after(lives: Callable[[], bool]) -> None:
         replay.connect(f"127.0.0.1:{free_port(0)}", CONFIG, SPEC, run_id=RUN, patience=0.5, lives=lives)
 
 
+@pytest.mark.slow
 def test_one_that_lives_is_waited_for() -> None:
     answers = [True, True, False]
     given_up_after(lambda: answers.pop(0))

@@ -19,6 +19,7 @@ def assert_measured(found: ReplayBench) -> None:
     assert 0 <= found.insert_spread < 10 and 0 <= found.sample_spread < 10
 
 
+@pytest.mark.slow
 @pytest.mark.reverb
 def test_reverb_is_measured_and_no_process_is_left() -> None:
     pytest.importorskip("reverb")
@@ -37,6 +38,7 @@ def test_memory_is_measured(state: tuple[int, int]) -> None:
     assert_measured(found)
 
 
+@pytest.mark.slow
 @pytest.mark.reverb
 def test_a_process_that_dies_is_an_error_and_none_is_left() -> None:
     pytest.importorskip("reverb")

@@ -141,7 +141,7 @@ def test_train_evaluate_record_and_doctor_say_the_same(
     assert words.startswith(line)
 
 
-@pytest.mark.parametrize("workers", ["0", "2"])
+@pytest.mark.parametrize("workers", ["0", pytest.param("2", marks=pytest.mark.slow)])
 def test_a_game_that_breaks_in_the_middle_ends_the_run_in_one_line_and_is_saved(workers: str, tmp_path: Path) -> None:
     path = tmp_path / "run"
     late = ["--env.id", "Faulty/LateRaise-v0", *FAULTY, *PLAIN, "--replay.prefill", "40", "--env.frame-skip", "2"]

@@ -18,6 +18,7 @@ def sabotaged(run: Path, fault: str, *more: str) -> tuple[int, list[str], str]:
     return code, err.splitlines(), (run / "log.txt").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.ray
 @pytest.mark.reverb
 def test_a_learner_that_cannot_be_made_is_said_at_once(tmp_path: Path) -> None:
