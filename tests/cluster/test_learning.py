@@ -35,11 +35,11 @@ SYSTEMS = {
 
 @SLOW
 @pytest.mark.timeout(MINUTES * 60 + 120)
-@pytest.mark.parametrize("seed", [0, 1, 2])
 @pytest.mark.parametrize("system", SYSTEMS)
-def test_planner_and_search_learn_catch(tmp_path: Path, system: str, seed: int) -> None:
+def test_planner_and_search_learn_catch(tmp_path: Path, system: str) -> None:
+    """One seed: others have not been measured."""
     options = ("--runtime", "inline", *SYSTEMS[system].split())
-    check(train_until_learned(CATCH, tmp_path / "run", seed, *options, seconds=MINUTES * 60))
+    check(train_until_learned(CATCH, tmp_path / "run", 0, *options, seconds=MINUTES * 60))
 
 
 @SLOW
