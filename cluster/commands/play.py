@@ -14,6 +14,7 @@ from cluster import assemble
 from cluster.commands.options import PlayOptions, parse
 from cluster.play.session import Session
 from cluster.play.starts import about, check_policy, find_starts
+from replay.ports import free_port
 
 
 def play(arguments: list[str]) -> int:
@@ -23,10 +24,12 @@ def play(arguments: list[str]) -> int:
 
     address = Address(options.host, options.port, options.token)
     check_address(address)
+    free_port(options.port, option="--port")  # before the seconds that follow
     torch.set_num_threads(1)  # one state at a time is too little to share out
     agent, config, found = assemble.load(options.run, path=options.checkpoint)
     check_policy(agent)
     env = resolve(config.env)
+    print("the agent plays some seconds, for real moments to begin from ...", file=sys.stderr, flush=True)
     starts = find_starts(agent, env, seed=options.seed)
     page = about(agent, env, starts, update=found.update, live=True)
     offer = Offer(page, lambda number: Session(agent, env, starts, seed=options.seed + number))

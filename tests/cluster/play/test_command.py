@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from cluster.commands import play as command
 from cluster.commands.options import SHIPPED, PlayOptions, parse
 from cluster.play import folder
 from replay.ports import free_port
@@ -51,13 +50,10 @@ def test_a_run_without_a_checkpoint_is_refused(capsys: pytest.CaptureFixture[str
     assert not (tmp_path / "page").exists()
 
 
-def test_a_port_in_use_is_refused(
-    capsys: pytest.CaptureFixture[str], shipped: Shipped, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(command, "find_starts", lambda *_, **__: shipped.starts)
+def test_a_port_in_use_is_refused_before_anything_is_played(capsys: pytest.CaptureFixture[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        assert f"port {port} cannot be taken" in refused(capsys, "play", "--port", str(port), "--no-browser")
+        assert f"port {port} is in use" in refused(capsys, "play", "--port", str(port), "--no-browser")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
