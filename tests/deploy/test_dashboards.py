@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -131,7 +132,12 @@ def schema() -> dict[str, Any]:
         options = {"strict": True, "skipLibCheck": True, "moduleResolution": "node", "types": []}
         (CACHE / "tsconfig.json").write_text(json.dumps({"compilerOptions": options, "files": [types.name]}))
         known.write_text(types.read_text())
-        run("npm", "install", "--no-audit", "--no-fund", "--ignore-scripts", *PACKAGES)
+        install = ("npm", "install", "--no-audit", "--no-fund", "--ignore-scripts", *PACKAGES)
+        try:
+            run(*install)
+        except AssertionError:  # npm trips over what it leaves behind when a download fails
+            shutil.rmtree(CACHE / "node_modules", ignore_errors=True)
+            run(*install)
         generator = ("npx", "--no-install", "ts-json-schema-generator", "--no-type-check", "--expose", "none")
         run(*generator, "--tsconfig", "tsconfig.json", "--path", types.name, "--type", "Page", "--out", "new.json")
         (CACHE / "new.json").replace(made)
