@@ -56,7 +56,7 @@ VAE_RNN = ["--model.dynamics", "vae_rnn", "--model.latent", "gaussian"]
         (["--cluster.wait-for", "2"], "cluster.wait_for must be 0 to the 1 actor processes"),
         (["--cluster.stall-seconds", "1"], "cluster.stall_seconds must be 5 to 1e9 (a busy process"),
         (["--replay.batch", "many"], "--replay.batch must be a whole number, 1 to 1e9, not 'many'"),
-        (["--preset", "papper"], "paper, fast, cpu, blog, dreamer1, planet or world_models"),
+        (["--preset", "papper"], "paper, fast, cpu, blog, dreamer1, planet, world_models"),
         (["--env.id", "ALE/Breakuot-v5"], "ALE/Breakout-v5"),
         (["--env.id", "CartPole-v1"], "not a picture"),
         (["--env.import-module", "no_such_games"], "cannot be imported"),
