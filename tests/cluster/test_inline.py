@@ -170,6 +170,7 @@ sys.exit(main(sys.argv[1:]))
     assert not (tmp_path / "ray").exists()
 
 
+@pytest.mark.slow
 def test_the_one_before_comes_with_its_own_replay(tmp_path: Path) -> None:
     path = tmp_path / "run"
     assert finish(start(*train_options(path, *INLINE, "--updates", "10")))[0] == 0

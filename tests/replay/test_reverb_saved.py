@@ -76,6 +76,7 @@ def test_windows_that_were_trained_on_come_too(shared_host: Host, tmp_path: Path
     assert copied.draw(7).sequences.obs.shape[:2] == (7, 8)
 
 
+@pytest.mark.slow
 def test_with_less_capacity_the_newest_windows_stay(shared_host: Host, tmp_path: Path) -> None:
     saved(shared_host, tmp_path, CONFIG)
     whole, small = (replay.in_memory(replace(CONFIG, capacity=size), SPEC, seed=0) for size in (4_000, 80))
