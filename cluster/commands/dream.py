@@ -8,18 +8,15 @@ from typing import NamedTuple
 import torch
 
 from cluster import assemble
-from cluster.commands.invocation import Asked, train_as_asked
+from cluster.commands.invocation import Asked, invoke
 from cluster.commands.options import DreamOptions, check_parts, parse
 from cluster.commands.train import with_seed_and_device
 from cluster.config import Config, check
-from cluster.console.signals import Stop
 from cluster.dream import Dream, Source
 from cluster.presets import preset
 from cluster.run import directory as run_dir
 from cluster.run import origin as run_origin
 from cluster.run import state as run_state
-from cluster.run.lock import RunLock
-from cluster.run.log_file import recording
 from cluster.run.origin import Origin
 from cluster.run.records import RunLog
 from cluster.training import Job, Limits
@@ -38,15 +35,7 @@ OF_PLAY = {"replay.length", "replay.stride", "actor.games"}  # only where steps 
 
 def dream(arguments: list[str]) -> int:
     """Trains; 0 at a limit, 130 or 143 after a signal, everything saved; 1 if the last updates could not be saved."""
-    lock = RunLock()
-    with recording(arguments, "dream") as log_file:
-        try:
-            return train_as_asked(understand(arguments), Stop(), lock, log_file)
-        except BaseException as error:
-            log_file.ended_by(error)
-            raise
-        finally:
-            lock.close()
+    return invoke("dream", arguments, understand)
 
 
 class Wanted(NamedTuple):

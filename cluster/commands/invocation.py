@@ -1,4 +1,4 @@
-"""One invocation of `train`, from a request that was understood to the line that tells what is saved."""
+"""One invocation of `train` or `dream`, from a request that was understood to the line that tells what is saved."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from cluster.metrics.http import check_port
 from cluster.run import directory as run_dir
 from cluster.run.directory import Run
 from cluster.run.lock import Keeper, RunLock
-from cluster.run.log_file import LogFile
+from cluster.run.log_file import LogFile, recording
 from cluster.run.records import RunLog
 from cluster.training import Job, Limits
 from learner import checkpoint
@@ -41,6 +41,19 @@ class Asked(NamedTuple):
     runtime: str
     trainer: Any  # the runtime's module, or what else has `ready` and `train`
     greeting: Callable[[Job, RunLog], list[str]]  # what is about to happen
+
+
+def invoke(name: str, arguments: list[str], understand: Callable[[list[str]], Asked]) -> int:
+    """Runs the command `name`: what was asked for and how it ended is in its log, whatever happens."""
+    lock = RunLock()
+    with recording(arguments, name) as log_file:
+        try:
+            return train_as_asked(understand(arguments), Stop(), lock, log_file)
+        except BaseException as error:
+            log_file.ended_by(error)
+            raise
+        finally:
+            lock.close()
 
 
 def train_as_asked(asked: Asked, stop: Stop, lock: RunLock, log_file: LogFile) -> int:

@@ -15,17 +15,14 @@ from actors.game import resolve
 from cluster import assemble
 from cluster.commands import choice
 from cluster.commands.describe import parameter_counts
-from cluster.commands.invocation import Asked, train_as_asked
+from cluster.commands.invocation import Asked, invoke
 from cluster.commands.options import DreamOptions, TrainOptions, at_home, parse, value_of
 from cluster.config import Config, check, train_every
-from cluster.console.signals import Stop
 from cluster.on_ray import environment as ray_environment
 from cluster.presets import preset
 from cluster.run import directory as run_dir
 from cluster.run import origin as run_origin
 from cluster.run import state as run_state
-from cluster.run.lock import RunLock
-from cluster.run.log_file import recording
 from cluster.run.records import RunLog
 from cluster.training import Job, Limits
 from learner.device import choose_device, choose_precision, has_bfloat16_units, slow_bfloat16
@@ -39,15 +36,7 @@ log = logging.getLogger("run")
 
 def train(arguments: list[str]) -> int:
     """Trains; 0 at a limit, 130 or 143 after a signal, everything saved; 1 if the last updates could not be saved."""
-    lock = RunLock()
-    with recording(arguments) as log_file:
-        try:
-            return train_as_asked(understand(arguments), Stop(), lock, log_file)
-        except BaseException as error:
-            log_file.ended_by(error)
-            raise
-        finally:
-            lock.close()
+    return invoke("train", arguments, understand)
 
 
 def understand(arguments: list[str]) -> Asked:
