@@ -23,8 +23,8 @@ from actors.rollout import Tick
 from cluster.look.evaluate import device_of, full_games, seeded
 from cluster.look.images import AMBER, GRAY, GREEN, RED, WHITE, Label, Panel, difference, frame, write_gif, write_mp4
 from dreamer.agent import Agent
-from dreamer.behaviors import Cem, Mcts
-from dreamer.behaviors.parts import ActorAndCritic
+from dreamer.behaviors import Cem
+from dreamer.behaviors.parts import PolicyAndValue
 from dreamer.equations import scalar_mean, squash
 from dreamer.types import Batch, State
 from replay.errors import UserError
@@ -170,7 +170,7 @@ def make_film(agent: Agent, names: list[str], ticks: list[Tick], batch: Batch, s
     """The passage `ticks` = `batch` [T, 1, ...], with the predictions at its states [T, 1, ...]."""
     feat = state.feat()[:, 0]
     how = agent.world.config.reward_squash
-    critic = agent.behavior.critic if isinstance(agent.behavior, ActorAndCritic | Cem | Mcts) else None
+    critic = agent.behavior.critic if isinstance(agent.behavior, PolicyAndValue | Cem) else None
     return Film(
         pictures=batch.obs[:, 0].cpu().numpy(),
         action=["reset" if t.step.is_first[0] else names[t.step.prev_action[0]] for t in ticks],

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from dreamer.agent import Agent
-from dreamer.behaviors.parts import ActorAndCritic
+from dreamer.behaviors.parts import PolicyAndValue
 from dreamer.equations import entropy, one_hot_mode, scalar_mean
 from dreamer.types import State
 
@@ -34,7 +34,7 @@ class DreamStep(nn.Module):
 
     def __init__(self, agent: Agent) -> None:
         super().__init__()
-        assert isinstance(agent.behavior, ActorAndCritic), agent.behavior
+        assert isinstance(agent.behavior, PolicyAndValue), agent.behavior
         self.world, self.behavior = agent.world, agent.behavior
 
     def forward(self, h: Tensor, z: Tensor, action: Tensor, noise: Tensor, temperature: Tensor) -> tuple[Tensor, ...]:

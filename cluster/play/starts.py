@@ -14,7 +14,7 @@ from actors.env import Kept, action_names, make_games
 from cluster.look.evaluate import device_of, seeded
 from cluster.play.dream import DreamStep, Seen
 from dreamer.agent import Agent
-from dreamer.behaviors.parts import ActorAndCritic
+from dreamer.behaviors.parts import PolicyAndValue
 from dreamer.types import State
 from replay.errors import UserError
 
@@ -36,7 +36,7 @@ class StartingPoint(NamedTuple):
 
 def check_policy(agent: Agent) -> None:
     """Raises UserError for a behaviour without actor and critic, or latents without classes: the page shows both."""
-    if not isinstance(agent.behavior, ActorAndCritic):
+    if not isinstance(agent.behavior, PolicyAndValue):
         raise UserError("the page shows an actor and a critic, and this run's behaviour has none: take another RUN")
     if agent.world.config.latent != "categorical":
         raise UserError(

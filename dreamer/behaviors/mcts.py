@@ -8,26 +8,24 @@ learned here changes it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from dreamer.behaviors.parts import (
     GradSteps,
     Mark,
+    PolicyAndValue,
     choose,
     compare_with_replay,
     describe_policy,
-    make_networks,
     move_slow_critic,
     no_mark,
     update_return_scale,
 )
 from dreamer.chance import seeded
-from dreamer.config import BehaviorConfig
-from dreamer.equations import critic_loss, entropy, gumbel_like, log_prob, scalar_mean, unimix, window_return
+from dreamer.equations import critic_loss, entropy, gumbel_like, log_prob, scalar_mean, window_return
 from dreamer.search import Found, Node, search
 from dreamer.types import Metrics, Replayed, Start, State
 from dreamer.world_model import WorldModel, weights_cast_once
@@ -43,26 +41,8 @@ class Lessons(NamedTuple):
     alive: Tensor  # [L]  likewise; and 0 where the game has ended, for there is nothing left to choose
 
 
-class Mcts(nn.Module):
-    """Actor, critic v of what comes AFTER a state, and the slowly copied target critic v', with which it searches."""
-
-    updates: Tensor
-    return_range: Tensor | None
-
-    def __init__(self, config: BehaviorConfig, *, feat_size: int, num_actions: int) -> None:
-        super().__init__()
-        self.config = config
-        networks = make_networks(config, feat_size=feat_size, num_actions=num_actions)
-        self.actor, self.critic, self.slow_critic = networks
-        self.register_buffer("updates", torch.zeros((), dtype=torch.int64))
-        self.register_buffer("return_range", torch.zeros(2) if config.return_scale else None)
-
-    def param_groups(self) -> dict[str, Iterable[nn.Parameter]]:
-        return {"actor": self.actor.parameters(), "critic": self.critic.parameters()}
-
-    def policy(self, feat: Tensor) -> Tensor:
-        """Logits of the actions: [..., F] -> float32 [..., A]."""
-        return unimix(self.actor(feat), self.config.unimix)
+class Mcts(PolicyAndValue):
+    """Its critic's v is of what comes AFTER a state; it searches with the target critic v'."""
 
     @torch.no_grad()
     def act(self, world: WorldModel, state: State, *, sample: bool) -> Tensor:

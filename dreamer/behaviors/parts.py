@@ -33,15 +33,15 @@ class Dreamt(NamedTuple):
     value: Tensor  # float32 [H+1, N]  v' of the states
 
 
-class ActorAndCritic(nn.Module):
-    """Actor, critic v, and the slowly copied target critic v'; `improve` says how a dream makes the two better."""
+class PolicyAndValue(nn.Module):
+    """Actor, critic v, and the slowly copied target critic v'; how they are improved, a subclass says."""
 
     updates: Tensor
     return_range: Tensor | None
 
-    def __init__(self, config: BehaviorConfig, improve: Improve, *, feat_size: int, num_actions: int) -> None:
+    def __init__(self, config: BehaviorConfig, *, feat_size: int, num_actions: int) -> None:
         super().__init__()
-        self.config, self._improve = config, improve
+        self.config = config
         networks = make_networks(config, feat_size=feat_size, num_actions=num_actions)
         self.actor, self.critic, self.slow_critic = networks
         self.register_buffer("updates", torch.zeros((), dtype=torch.int64))
@@ -51,12 +51,20 @@ class ActorAndCritic(nn.Module):
     def param_groups(self) -> dict[str, Iterable[nn.Parameter]]:
         return {"actor": self.actor.parameters(), "critic": self.critic.parameters()}
 
-    def act(self, world: WorldModel, state: State, *, sample: bool) -> Tensor:
-        return choose(self.policy(state.feat()), sample=sample)
-
     def policy(self, feat: Tensor) -> Tensor:
         """Logits of the actions: [..., F] -> float32 [..., A]."""
         return unimix(self.actor(feat), self.config.unimix)
+
+
+class ActorAndCritic(PolicyAndValue):
+    """They act by the actor; `improve` says how a dream makes them better."""
+
+    def __init__(self, config: BehaviorConfig, improve: Improve, *, feat_size: int, num_actions: int) -> None:
+        super().__init__(config, feat_size=feat_size, num_actions=num_actions)
+        self._improve = improve
+
+    def act(self, world: WorldModel, state: State, *, sample: bool) -> Tensor:
+        return choose(self.policy(state.feat()), sample=sample)
 
     def dream(self, world: WorldModel, start: Start, mark: Mark) -> Dreamt:
         """What comes of this policy. `mark("behavior")` after the dream."""

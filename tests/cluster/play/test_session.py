@@ -22,7 +22,7 @@ from dreamer.types import State
 from replay.errors import UserError
 from replay.experience import EnvSpec
 from tests.cluster.play.conftest import Shipped
-from tests.dreamer.tiny import BEHAVIOR, GAUSSIAN
+from tests.dreamer.tiny import BEHAVIOR, GAUSSIAN, MODEL
 
 LEFT, RIGHT = 3, 2  # Breakout's actions
 
@@ -108,6 +108,7 @@ def test_a_behaviour_without_actor_and_critic_is_refused(shipped: Shipped) -> No
         behavior = object()
 
     check_policy(shipped.agent)
+    check_policy(Agent(MODEL, replace(BEHAVIOR, name="mcts"), channels=1, num_actions=4))  # it has both
     planner: Agent = Planner()  # type: ignore[assignment]
     with pytest.raises(UserError, match="has none"):
         check_policy(planner)
