@@ -33,7 +33,8 @@ def test_an_episode_is_a_life_and_a_score_is_a_whole_game() -> None:
 
 @pytest.mark.slow
 def test_it_trains_and_plays(tmp_path: Path) -> None:
-    assert main([str(tmp_path), "--minutes", "0.1", "--pictures", "cpu", "--episodes", "3", "--workers", "0"]) == 0
+    # Half a minute: six seconds beside another test were 129 steps of each game, and no game was over.
+    assert main([str(tmp_path), "--minutes", "0.5", "--pictures", "cpu", "--episodes", "3", "--workers", "0"]) == 0
     result = json.loads((tmp_path / "result.json").read_text())
     assert len(result["scores"]) == 3 and result["policy_steps"] > 500
     games = [json.loads(line) for line in (tmp_path / "episodes.jsonl").read_text().splitlines()]
