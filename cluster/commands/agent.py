@@ -21,7 +21,7 @@ from cluster.look.counterfactual import counterfactual_report
 from cluster.look.evaluate import evaluate as play_agent
 from cluster.look.evaluate import play_random, summary
 from cluster.look.hazard import table
-from cluster.look.world_report import SPEEDS, speed_table, world_report
+from cluster.look.world_report import KINDS, kinds_table, world_report
 from cluster.play.folder import check_place, write_page
 from cluster.play.starts import about, check_policy, find_starts, first_frames
 from cluster.run import directory as run_dir
@@ -87,14 +87,14 @@ def judge_world_model(loaded: assemble.Loaded, env: EnvConfig, options: Evaluate
     if reports:
         print(f"  {'':22} {'real':>6} {'never reached':>14}")
     for name, value in found.items():
-        if not name.endswith(tuple(SPEEDS)):
+        if not name.endswith(KINDS):
             beside = (f"{report[name]:14.3f}" if name in report else f"{'-':>14}" for report in reports.values())
             print(" ".join([f"  {name:22} {value:6.3f}", *beside]))
-    for line in speed_table(found):
+    for line in kinds_table(found):
         print(line)
     for report in reports.values():
         print("in states that play never reaches:")
-        for line in speed_table(report):
+        for line in kinds_table(report):
             print(line)
     return 0
 

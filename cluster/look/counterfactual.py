@@ -6,21 +6,15 @@ the game has. From there the agent plays as ever, and its world model is judged 
 
 from __future__ import annotations
 
-from contextlib import closing
-
 import numpy as np
 
 from actors.config import EnvConfig
-from actors.env import Games, make_games
 from actors.game import AtariGame
-from actors.interface import Arrived
-from actors.rollout import play
 from cluster.look.evaluate import device_of, seeded
-from cluster.look.world_report import AHEAD, CONTEXT, GAMES, Report, collect, judge
+from cluster.look.windows import Windowed, play_windows
+from cluster.look.world_report import Report, judge
 from dreamer.agent import Agent
-from dreamer.types import Batch
 from replay.errors import UserError
-from replay.experience import EnvSpec
 
 # Addresses in Breakout's 128 bytes. Found by watching them; ball and bricks as in Anand et al., Unsupervised State
 # Representation Learning in Atari, 2019.
@@ -31,36 +25,11 @@ BUILT = 100  # frames of a game after which the wall stands: before, the game bu
 SPEEDS = [(dy, dx) for dy in (-2, -1, 1, 2) for dx in (-2, -1, 1, 2)]
 
 
-class Altered:
-    """Breakout whose state is changed every CONTEXT + AHEAD records: `AnyGames`. What follows counts as a new game."""
+class Altered(Windowed):
+    """Breakout whose state is changed every CONTEXT + AHEAD records. What follows counts as a new game."""
 
-    def __init__(self, games: Games, rng: np.random.Generator) -> None:
-        self._games, self._rng, self._records = games, rng, 0
-        self.num: int = games.num
-        self.spec: EnvSpec = games.spec
-        self._atari = [game for game in games.games if isinstance(game, AtariGame)]
-
-    def reset(self) -> Arrived:
-        return self._games.reset()
-
-    def send(self, actions: np.ndarray) -> None:
-        self._games.send(actions)
-
-    def receive(self) -> Arrived:
-        changed = np.zeros(self.num, bool)
-        if self._records % (CONTEXT + AHEAD) == 0:
-            changed[:] = [alter(game, self._rng) for game in self._atari]
-        self._records += 1
-        arrived = self._games.receive()
-        arrived.step.is_first[:] |= changed
-        return arrived
-
-    def step(self, actions: np.ndarray) -> Arrived:
-        self.send(actions)
-        return self.receive()
-
-    def close(self) -> None:
-        self._games.close()
+    def begin(self) -> np.ndarray:
+        return np.array([isinstance(game, AtariGame) and alter(game, self.rng) for game in self.games.games])
 
 
 def alter(game: AtariGame, rng: np.random.Generator) -> bool:
@@ -83,11 +52,4 @@ def counterfactual_report(agent: Agent, env: EnvConfig, *, windows: int, seed: i
     if "Breakout" not in env.id:
         raise UserError(f"--counterfactual sets the memory of Breakout, and this is {env.id}")
     with seeded(seed, device_of(agent)):
-        return judge(agent, env, altered_windows(agent, env, windows=windows, seed=seed))
-
-
-def altered_windows(agent: Agent, env: EnvConfig, *, windows: int, seed: int) -> Batch:
-    """Batch [CONTEXT + AHEAD, windows] on the agent's device."""
-    rng = np.random.default_rng(seed)
-    with closing(Altered(make_games(env, GAMES, seed), rng)) as games:
-        return collect(play(games, agent, refresh=lambda: 0, rng=rng), windows, device_of(agent))
+        return judge(agent, env, play_windows(agent, env, windows=windows, seed=seed, through=Altered))

@@ -4,37 +4,35 @@ A window is CONTEXT real steps and then AHEAD steps of which the model gets the 
 
     real     x_0 ... x_15 | x_16 ... x_30        seen:     how the posterior shows x_t, t < CONTEXT
     model    s_0 ... s_15 | dreamt under a_16..  foreseen: how the dream shows x_t after 1, 5, 15 steps
+
+Balls are judged once more where not the policy but chance moves the paddle from x_15 on. To the model an action is
+evidence: a policy that sees the ball runs to where it will fall, so its own actions tell the dream where the ball
+flies. An actor that learns in dreams tries other ones.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import closing
-from itertools import islice
+from collections.abc import Iterable
 
 import numpy as np
 import torch
 
 from actors.config import EnvConfig
-from actors.env import make_games
-from actors.rollout import Tick, play
 from cluster.look.evaluate import device_of, seeded
+from cluster.look.windows import CONTEXT, Wandering, play_windows
 from dreamer.agent import Agent
 from dreamer.equations import scalar_mean, squash
 from dreamer.insight import RATIOS, foresee_events, see_what_moves
 from dreamer.types import Batch
 from dreamer.world_model import scale_pixels
-from replay.errors import UserError
 
-CONTEXT, AHEAD = 16, 15  # steps
 SETTLED = 4  # steps from the zero state after which the posterior is judged: before, nobody can know how the ball flies
-GAMES = 8  # played side by side
 LOOKS = (1, 5, 15)  # steps ahead at which the dream is judged
-PATIENCE = 3000  # steps of all games without a window, after which it is no longer waited for
 LEAST = 0.1  # of white: what is darker is no ball
 # Screen pixels per frame. Breakout's ball has a few speeds: measured in windows of the shipped agent, 45 % fly at 1.41,
 # 43 % at 1.80 (with the angle's part), the rest at 2.06 to 4.03, after the fourth or twelfth hit of the paddle.
 SPEEDS = {"slow": (0.0, 1.6), "middle": (1.6, 1.95), "fast": (1.95, np.inf)}
+KINDS = (*SPEEDS, "random")  # of windows, with a row of their own
 
 Report = dict[str, float]
 
@@ -43,11 +41,16 @@ def world_report(agent: Agent, env: EnvConfig, *, windows: int, seed: int) -> Re
     """Plays as in training (served balls, lives as ends) until `windows` windows are there -> numbers by name.
 
     Shares are of 0..1, distances in pixels of the observation; a number that nothing happened for is left out. Balls
-    ahead also by how fast they fly: `ball_recall_5_ahead_fast`, beside `windows_fast`, the windows that it is of.
+    ahead also by how fast they fly: `ball_recall_5_ahead_fast`, beside `windows_fast`, the windows that it is of. As
+    many windows more are of random actions: `ball_recall_5_ahead_random`.
     """
     with seeded(seed, device_of(agent)):
-        batch = play_windows(agent, env, windows=windows, seed=seed)
-        return judge(agent, env, batch)
+        found = judge(agent, env, play_windows(agent, env, windows=windows, seed=seed))
+        if ball_region(env) is not None:
+            other = judge(agent, env, play_windows(agent, env, windows=windows, seed=seed, through=Wandering))
+            found["windows_random"] = windows
+            found |= {f"{balls}_random": other[balls] for balls in (f"ball_recall_{ahead}_ahead" for ahead in LOOKS)}
+        return found
 
 
 @torch.no_grad()
@@ -80,48 +83,6 @@ def judge(agent: Agent, env: EnvConfig, batch: Batch) -> Report:
         if (distance := error(truth, dream, steps=at)) is not None:
             found[f"ball_error_{ahead}_ahead"] = distance
     return found | by_speed(truth, dream, speed=flying_speed(truth, env, context=context), context=context)
-
-
-# --- Windows of fresh games ---
-
-
-def play_windows(agent: Agent, env: EnvConfig, *, windows: int, seed: int) -> Batch:
-    """Batch [CONTEXT + AHEAD, windows] on the agent's device, none of which crosses a game."""
-    with closing(make_games(env, GAMES, seed)) as games:
-        ticks = play(games, agent, refresh=lambda: 0, rng=np.random.default_rng(seed))
-        return collect(ticks, windows, device_of(agent))
-
-
-def collect(ticks: Iterable[Tick], windows: int, device: torch.device) -> Batch:
-    """The first windows of these games."""
-    cut = islice(cut_windows(ticks), windows)
-    fields = [np.stack(field, axis=1) for field in zip(*cut, strict=True)]
-    batch = Batch(*(torch.as_tensor(field, device=device) for field in fields))
-    return batch._replace(prev_action=batch.prev_action.long())
-
-
-def cut_windows(ticks: Iterable[Tick]) -> Iterator[Batch]:
-    """Windows of single games [CONTEXT + AHEAD], one after the other without overlap; they begin as if from nothing.
-
-    Raises UserError where no game lasts that long.
-    """
-    pieces: dict[int, list[tuple[np.ndarray, ...]]] = {}
-    waited = 0  # ticks since the last window
-    for tick in ticks:
-        waited += 1
-        if waited > PATIENCE:
-            raise UserError(f"the games are over within {CONTEXT + AHEAD - 1} steps, too few to judge a world model by")
-        for game, is_first in enumerate(tick.step.is_first):
-            piece = pieces.setdefault(game, [])
-            if is_first:
-                piece.clear()
-            piece.append(tuple(field[game] for field in tick.step))
-            if len(piece) == CONTEXT + AHEAD:
-                window = Batch(*(np.stack(field) for field in zip(*piece, strict=True)))
-                window.is_first[0] = True
-                yield window
-                piece.clear()
-                waited = 0
 
 
 # --- Breakout's ball ---
@@ -189,13 +150,13 @@ def by_speed(truth: torch.Tensor, dream: torch.Tensor, *, speed: torch.Tensor, c
     return found
 
 
-def speed_table(found: Report) -> list[str]:
-    """`by_speed` as lines for a person; none where no ball was seen to fly."""
+def kinds_table(found: Report) -> list[str]:
+    """Balls ahead by kind of window, as lines for a person; none where no ball was seen to fly."""
     rows = [("balls", "windows", *(f"{ahead} ahead" for ahead in LOOKS))]
-    for name in (name for name in SPEEDS if f"windows_{name}" in found):
+    for name in (name for name in KINDS if f"windows_{name}" in found):
         shares = (found.get(f"ball_recall_{ahead}_ahead_{name}") for ahead in LOOKS)
         shown = ("-" if share is None else f"{share:.2f}" for share in shares)
-        rows.append((name, f"{found[f'windows_{name}']:g}", *shown))
+        rows.append((f"{name} actions" if name == "random" else name, f"{found[f'windows_{name}']:g}", *shown))
     return [f"  {first:22}" + "".join(f"{cell:>10}" for cell in rest) for first, *rest in rows] if rows[1:] else []
 
 

@@ -17,7 +17,7 @@ from actors.rollout import Tick
 from cluster.assemble import Loaded, env_spec
 from cluster.dream import play_mixed
 from cluster.look.evaluate import device_of, seeded
-from cluster.look.world_report import play_windows
+from cluster.look.windows import play_windows
 from cluster.training import append
 from dreamer.types import Batch
 from learner.checkpoint import write_atomically

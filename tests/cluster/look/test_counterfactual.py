@@ -21,26 +21,26 @@ from cluster.look.counterfactual import (
     BALL_Y,
     WALL,
     Altered,
-    altered_windows,
     counterfactual_report,
 )
+from cluster.look.windows import AHEAD, CONTEXT, play_windows
 from cluster.presets import cpu
 from replay.errors import UserError
 
 SHIPPED = Path(__file__).parents[3] / "deploy" / "agents" / "breakout-cpu"
-LENGTH = counterfactual.CONTEXT + counterfactual.AHEAD
+LENGTH = CONTEXT + AHEAD
 
 
 def test_bricks_and_ball_are_changed_and_a_new_game_begins_there() -> None:
     with closing(Altered(make_games(cpu().env, 2, seed=0), np.random.default_rng(0))) as games:
         games.reset()
-        before, seen = games._games.games[0].ale.getRAM().copy(), []
+        before, seen = games.games.games[0].ale.getRAM().copy(), []
         for number in range(2 * LENGTH + 1):
             arrived = games.step(np.full(2, number % 4))
             first = bool(arrived.step.is_first[0])
             assert first == (number in (LENGTH, 2 * LENGTH))  # not at 0: the wall is still being built
             if first:
-                ram = games._games.games[0].ale.getRAM()
+                ram = games.games.games[0].ale.getRAM()
                 seen.append((bytes(ram[:36]), arrived.step.obs[0]))
         assert bytes(before[:36]) == bytes(WALL)
     (one, picture), (other, another) = seen
@@ -67,7 +67,7 @@ def test_the_ball_flies_as_it_was_told_and_the_bricks_stay() -> None:
 def test_windows_are_whole_and_the_shipped_agent_is_judged() -> None:
     loaded = load(SHIPPED)
     with torch.no_grad():
-        windows = altered_windows(loaded.agent, loaded.config.env, windows=10, seed=0)
+        windows = play_windows(loaded.agent, loaded.config.env, windows=10, seed=0, through=Altered)
     assert windows.obs.shape[:2] == (LENGTH, 10)
     assert windows.is_first[0].all() and not windows.is_first[1:].any()
     found = counterfactual_report(loaded.agent, loaded.config.env, windows=10, seed=0)

@@ -10,19 +10,16 @@ import torch
 
 from actors.rollout import Tick
 from cluster.assemble import env_spec, make_agent
+from cluster.look.windows import AHEAD, CONTEXT, cut_windows, play_windows
 from cluster.look.world_report import (
-    AHEAD,
-    CONTEXT,
     ball_region,
     brightest_spot,
     by_speed,
-    cut_windows,
     error,
     flying_speed,
     hits,
     judge,
-    play_windows,
-    speed_table,
+    kinds_table,
 )
 from cluster.presets import cpu, paper
 from dreamer.types import Batch, State
@@ -145,8 +142,8 @@ def test_fast_balls_are_judged_by_themselves() -> None:
     assert found["windows_slow"] == found["windows_fast"] == 1 and "windows_middle" not in found
     assert [found[f"ball_recall_{n}_ahead_fast"] for n in (1, 5, 15)] == [1.0, 0.0, 0.0]
     assert [found[f"ball_recall_{n}_ahead_slow"] for n in (1, 5, 15)] == [1.0, 1.0, 0.0]
-    assert [line.split() for line in speed_table(found)[1:]] == [
+    assert [line.split() for line in kinds_table(found)[1:]] == [
         ["slow", "1", "1.00", "1.00", "0.00"],
         ["fast", "1", "1.00", "0.00", "0.00"],
     ]
-    assert speed_table({"ball_recall": 1.0}) == []
+    assert kinds_table({"ball_recall": 1.0}) == []
