@@ -114,10 +114,10 @@ LEARNER = page("learner", "Learner", "The time of the learner, its actor and its
 
 WORLD_MODEL = page("world-model", "World model", "What the model sees, foresees, and where it errs.", {
     "What it sees and foresees": (
-        wide(shared.SIGHT, 12),
         graph("Balls, so many steps ahead", "Share of the balls of a batch that the model shows within 2 pixels. After "
               "an hour of preset cpu: 0.98 now, 0.54 after 5 steps, 0.33 after 15.",
               Line("dreamer_learner_ball_recall_ratio", "{{ahead}} ahead")).unit(RATIO).min(0).max(1).span(12),
+        wide(shared.SIGHT, 12),
         graph("Error of the dreamt ball", "Pixels between the dreamt ball and the real one, where both are there. "
               "Should fall; after an hour 3.4 of 40 after 15 steps.",
               Line("dreamer_learner_ball_error_pixels", "{{ahead}} ahead")).min(0),
