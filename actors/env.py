@@ -13,6 +13,7 @@ from actors.config import EnvConfig, check_crop, check_numbers
 from actors.foreign import REHEARSED
 from actors.game import AtariGame, PictureGame, open_game, resolve
 from actors.interface import Arrived
+from actors.practice import Practice, practises
 from actors.screen import level_table, one_thread, shrink
 from replay.errors import UserError
 from replay.experience import EnvSpec, Step
@@ -41,9 +42,18 @@ class Games:
     """
 
     def __init__(
-        self, games: list[AtariGame | PictureGame], rngs: list[np.random.Generator], config: EnvConfig
+        self,
+        games: list[AtariGame | PictureGame],
+        rngs: list[np.random.Generator],
+        config: EnvConfig,
+        practises: list[bool],
     ) -> None:
         self.games, self.num, self._rngs, self._config = games, len(games), rngs, config
+        if any(practises) and not all(isinstance(game, AtariGame) for game in games):
+            raise UserError(f"{config.id} cannot be set back to before a lost life: set actor.practice to 0")
+        self._practises = practises  # [E]
+        self._practice = Practice(self.num) if any(practises) else None
+        self._practising = np.zeros(self.num, bool)  # [E] the running game began before a lost life
         check_crop(games[0].screen_shape, config)
         why = "" if games[0].named else " (what its actions mean is not told, or a wrapper changes it)"
         if config.auto_fire and "FIRE" not in games[0].names:
@@ -90,15 +100,19 @@ class Games:
             else:
                 reward[e], over, cut = self._play(game, self._slip(e, int(actions[e])))
                 self._steps[e] += 1
-                is_last[e] = over or cut or self._steps[e] >= self._config.time_limit
                 life_lost[e] = over or game.lives() < self._lives[e]
+                limit = self._steps[e] >= self._config.time_limit or (self._practising[e] and life_lost[e])
+                is_last[e] = over or cut or limit
                 is_terminal[e] = over or (self._config.life_loss and life_lost[e])
-            self._serve[e] = bool(is_first[e]) or game.lives() < self._lives[e]
+                if self._practice and isinstance(game, AtariGame) and not self._practising[e]:
+                    self._practice.watch(e, game, lost=bool(life_lost[e]))
+            self._serve[e] = not self._practising[e] if is_first[e] else game.lives() < self._lives[e]
             self._lives[e] = game.lives()
             obs[e] = shrink(self._screen, self._config, self._table)
         self._ended = is_last.copy()  # a copy: what was handed out may be written to
         prev_action = np.where(is_first, 0, actions).astype(np.int32)
-        return Arrived(Step(obs, prev_action, reward, is_first, is_terminal), is_last, life_lost)
+        step = Step(obs, prev_action, reward, is_first, is_terminal)
+        return Arrived(step, is_last, life_lost, self._practising.copy())
 
     def _with_fire(self, actions: np.ndarray) -> np.ndarray:
         """The actions, with FIRE where the ball must be served: what the record says is what was done."""
@@ -107,8 +121,18 @@ class Games:
         return np.where(self._serve, self.games[0].names.index("FIRE"), actions)
 
     def _start(self, e: int) -> None:
-        """Resets game e and lets 1..noop_max no-ops pass, so that games do not all begin alike."""
+        """Resets game e and lets 1..noop_max no-ops pass, so that games do not all begin alike.
+
+        One that practises begins before a lost life, where there is one.
+        """
         game, least, most = self.games[e], 1, self._config.noop_max
+        moment = self._practice.draw(self._rngs[e]) if self._practice and self._practises[e] else None
+        self._practising[e] = moment is not None
+        if moment is not None and isinstance(game, AtariGame):
+            game.go_back(moment)
+            game.frame(0)  # so that the screen follows
+            game.look(self._screen)
+            return
         if self._config.perturb == "noop":
             least, most = most + 1, most + LONGER_NOOPS
         game.start()
@@ -163,15 +187,19 @@ class Games:
 # --- Making them ---
 
 
-def make_games(config: EnvConfig, num: int, seed: int, *, first: int = 0) -> Games:
-    """Games first, first + 1, ... Game e has its own stream of chance, a function of (seed, e) alone."""
+def make_games(config: EnvConfig, num: int, seed: int, *, first: int = 0, practice: float = 0.0) -> Games:
+    """Games first, first + 1, ... Game e has its own stream of chance, a function of (seed, e) alone.
+
+    practice: the share of them that only plays on from shortly before lives that the others have lost.
+    """
     config = resolve(config)
     check_numbers(config)
     one_thread()
     chances = [np.random.SeedSequence([seed, e]) for e in range(first, first + num)]
     seeds = [int(chance.generate_state(1)[0]) >> 1 for chance in chances]  # the emulator takes 31 bits
     games = [open_game(config, number) for number in seeds]
-    return Games(games, [np.random.default_rng(chance.spawn(1)[0]) for chance in chances], config)
+    rngs = [np.random.default_rng(chance.spawn(1)[0]) for chance in chances]
+    return Games(games, rngs, config, [practises(e, practice) for e in range(first, first + num)])
 
 
 def action_names(config: EnvConfig) -> list[str]:

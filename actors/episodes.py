@@ -32,7 +32,10 @@ class Episodes:
         self._lives = Lives(num)
 
     def take(self, arrived: Arrived, *, policy_version: int) -> list[EpisodeReport]:
-        """One record of every game, to which that policy led -> what became of those that ended with it."""
+        """One record of every game, to which that policy led -> what became of those that ended with it.
+
+        What only practises a lost life ends without a report.
+        """
         step = arrived.step
         self._score = np.where(step.is_first, 0.0, self._score + step.reward)
         self._length = np.where(step.is_first, 0, self._length + 1)
@@ -47,5 +50,5 @@ class Episodes:
                 time.monotonic() - self._began[e],
                 *self._lives.of(e, life_lost=bool(arrived.life_lost[e])),
             )
-            for e in np.flatnonzero(arrived.is_last)
+            for e in np.flatnonzero(arrived.is_last & ~arrived.practice)
         ]

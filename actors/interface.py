@@ -24,6 +24,7 @@ class Arrived(NamedTuple):
     step: Step  # every field [E, ...]
     is_last: np.ndarray  # bool [E]  the game ended with this record, truly or by the time limit
     life_lost: np.ndarray  # bool [E]  a life was lost with this record, or the whole game was, whatever the rules say
+    practice: np.ndarray  # bool [E]  it began before a lost life, see practice.py: what it comes to is no game's score
 
 
 class AnyGames(Protocol):

@@ -1,4 +1,5 @@
 """Games in several processes: they play while the learner trains, and on several cores. Bit by bit the same games.
+(With `actor.practice` not: each process practises the lives that its own games have lost.)
 
     parent      send: actions into the shared memory, one byte to every worker ... receive: one byte from each, copy
     worker i                 its games step, their records into the shared memory, one byte back
@@ -53,11 +54,16 @@ class Share(NamedTuple):
     first: int
     num: int
     seed: int
+    practice: float
 
 
-def make_parallel_games(config: EnvConfig, num: int, seed: int, workers: int) -> Games | ParallelGames:
+def make_parallel_games(
+    config: EnvConfig, num: int, seed: int, workers: int, *, practice: float = 0.0
+) -> Games | ParallelGames:
     """The games of `make_games(config, num, seed)`, in `workers` processes; 0 = in this one. Raises UserError."""
-    return ParallelGames(config, num, seed, workers) if workers else make_games(config, num, seed)
+    if workers:
+        return ParallelGames(config, num, seed, workers, practice=practice)
+    return make_games(config, num, seed, practice=practice)
 
 
 def record_dtype(config: EnvConfig) -> np.dtype:
@@ -65,6 +71,7 @@ def record_dtype(config: EnvConfig) -> np.dtype:
     channels = 1 if config.grayscale else 3
     fields = [("action", np.int32), ("prev_action", np.int32), ("reward", np.float32), ("is_first", np.bool_)]
     fields += [("is_terminal", np.bool_), ("is_last", np.bool_), ("life_lost", np.bool_)]
+    fields += [("practice", np.bool_)]
     return np.dtype([*fields, ("obs", np.uint8, (config.size, config.size, channels))], align=True)
 
 
@@ -72,7 +79,7 @@ class ParallelGames:
     """`AnyGames` spread over worker processes. A game that breaks, a worker that dies or hangs: GameBroke; then only
     close it."""
 
-    def __init__(self, config: EnvConfig, num: int, seed: int, workers: int) -> None:
+    def __init__(self, config: EnvConfig, num: int, seed: int, workers: int, *, practice: float = 0.0) -> None:
         assert 0 < workers <= num, (workers, num)
         check_numbers(config)
         dtype = record_dtype(config)
@@ -83,7 +90,7 @@ class ParallelGames:
             self._records = np.frombuffer(mmap.mmap(memory, num * dtype.itemsize), dtype)  # [E]
             bounds = [num * worker // workers for worker in range(workers + 1)]
             for first, end in pairwise(bounds):
-                self._workers.append(Worker(Share(config, num, first, end - first, seed), memory))
+                self._workers.append(Worker(Share(config, num, first, end - first, seed, practice), memory))
             num_actions = [worker.opened() for worker in self._workers]
         except BaseException:
             self.close()
@@ -114,7 +121,7 @@ class ParallelGames:
             worker.wait()
         self._waiting = False
         step = Step(*(self._records[field].copy() for field in Step._fields))
-        return Arrived(step, self._records["is_last"].copy(), self._records["life_lost"].copy())
+        return Arrived(step, *(self._records[field].copy() for field in ("is_last", "life_lost", "practice")))
 
     def close(self) -> None:
         """Hangs up, upon which the workers leave; those that have not left after a while are killed."""
@@ -212,13 +219,14 @@ def work(connection: socket.socket, memory: int) -> None:
     records = np.frombuffer(mmap.mmap(memory, share.total * dtype.itemsize), dtype)
     records = records[share.first : share.first + share.num]
     try:
-        games = make_games(share.config, share.num, share.seed, first=share.first)
+        games = make_games(share.config, share.num, share.seed, first=share.first, practice=share.practice)
         answer(connection, DONE + pickle.dumps(games.spec.num_actions))
         for word in words(connection):
             arrived = games.reset() if word == RESET else games.step(records["action"].copy())
             for field, value in arrived.step._asdict().items():
                 records[field] = value
-            records["is_last"], records["life_lost"] = arrived.is_last, arrived.life_lost
+            for field in ("is_last", "life_lost", "practice"):
+                records[field] = getattr(arrived, field)
             answer(connection, DONE)
         games.close()
     except (UserError, GameBroke) as error:

@@ -218,7 +218,8 @@ def train(job: Job, run_log: RunLog, stop: Stop) -> str:
     seed = config.train.seed + (job.resume.update if job.resume else 0)
     remove_halves(job.run)
     with as_run_failed():
-        games = make_parallel_games(config.env, config.actor.games, seed, config.actor.workers)
+        actor = config.actor
+        games = make_parallel_games(config.env, actor.games, seed, actor.workers, practice=actor.practice)
         try:
             return InlineRun(job, run_log, games).train(stop)
         finally:

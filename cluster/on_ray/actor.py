@@ -39,7 +39,8 @@ class ActorRole:
         seeds = np.random.SeedSequence([place.config.train.seed, index, incarnation, resumed]).generate_state(2)
         torch.manual_seed(int(seeds[0]))
         self.rng = np.random.default_rng(int(seeds[1]))
-        self.games = make_games(place.config.env, place.config.actor.games, seed=int(seeds[0]))
+        config = place.config
+        self.games = make_games(config.env, config.actor.games, int(seeds[0]), practice=config.actor.practice)
         self.agent = make_agent(place.config, place.spec)
         instruments = open_instruments(place.config.cluster, "actor", f"actor-{index}")
         self.meter = instruments.meter

@@ -1,0 +1,56 @@
+"""Lives that were lost are played once more from shortly before: some games do nothing else (`actor.practice`).
+
+    a game             x x x x x x x x x lost      a moment is kept every few steps
+    one that practises         | x x x x x x x     begins at one of them, LEAST to MOST steps before the loss;
+                                                   ends with its life
+
+What a player cannot do yet is what lives are lost by, so this is where play teaches most. And the same ball is met by
+other actions: without that a world model learns to read the ball's way from those of the player. That a game may be
+set back is more than a player of the real machine has; evaluations never do it. After Salimans and Chen, Learning
+Montezuma's Revenge from a Single Demonstration, 2018, and Ecoffet et al., First Return, Then Explore, 2021.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+import numpy as np
+
+from actors.game import AtariGame
+
+LEAST, MOST = 8, 40  # policy steps before the loss
+EVERY = 4  # policy steps from one kept moment to the next
+REMEMBERED = 64  # lost lives, the newest: of players as good as today's
+
+
+def practises(game: int, share: float) -> bool:
+    """Whether game 0, 1, ... of a run is one that practises: evenly spread, `share` of them."""
+    return int((game + 1) * share) > int(game * share)
+
+
+class Practice:
+    """What the other games of this process have lost."""
+
+    def __init__(self, num: int) -> None:
+        self._steps = [0] * num  # of the life that each game plays
+        self._moments: list[deque[tuple[int, bytes]]] = [deque(maxlen=MOST // EVERY) for _ in range(num)]
+        self._lost: deque[list[bytes]] = deque(maxlen=REMEMBERED)
+
+    def watch(self, e: int, game: AtariGame, *, lost: bool) -> None:
+        """After each policy step of game e; lost: its life, with that step."""
+        self._steps[e] += 1
+        if lost:
+            last = self._steps[e] - LEAST
+            if moments := [moment for step, moment in self._moments[e] if step <= last]:
+                self._lost.append(moments)
+            self._steps[e] = 0
+            self._moments[e].clear()
+        elif self._steps[e] % EVERY == 0:
+            self._moments[e].append((self._steps[e], game.keep()))
+
+    def draw(self, rng: np.random.Generator) -> bytes | None:
+        """A moment before some loss; None while nothing was lost."""
+        if not self._lost:
+            return None
+        moments = self._lost[rng.integers(len(self._lost))]
+        return moments[rng.integers(len(moments))]
