@@ -13,7 +13,7 @@ from actors.config import EnvConfig, check_crop, check_numbers
 from actors.foreign import REHEARSED
 from actors.game import AtariGame, PictureGame, open_game, resolve
 from actors.interface import Arrived
-from actors.practice import Practice, practises
+from actors.practice import HOLD, Practice, practises
 from actors.screen import level_table, one_thread, shrink
 from replay.errors import UserError
 from replay.experience import EnvSpec, Step
@@ -54,6 +54,9 @@ class Games:
         self._practises = practises  # [E]
         self._practice = Practice(self.num) if any(practises) else None
         self._practising = np.zeros(self.num, bool)  # [E] the running game began before a lost life
+        self._held, self._held_for = np.zeros(
+            (2, self.num), np.int32
+        )  # [E] the action that it begins with, for how long
         check_crop(games[0].screen_shape, config)
         why = "" if games[0].named else " (what its actions mean is not told, or a wrapper changes it)"
         if config.auto_fire and "FIRE" not in games[0].names:
@@ -89,7 +92,7 @@ class Games:
     def receive(self) -> Arrived:
         """What the actions sent lead to."""
         assert self._sent is not None, "receive() without send()"
-        actions, self._sent = self._with_fire(self._sent), None
+        actions, self._sent = self._overruled(self._sent), None
         is_first, (is_last, is_terminal, life_lost) = self._ended, np.zeros((3, self.num), bool)
         reward = np.zeros(self.num, np.float32)
         obs = np.empty((self.num, *self.spec.obs_shape), np.uint8)  # new each time: others keep these records
@@ -114,11 +117,14 @@ class Games:
         step = Step(obs, prev_action, reward, is_first, is_terminal)
         return Arrived(step, is_last, life_lost, self._practising.copy())
 
-    def _with_fire(self, actions: np.ndarray) -> np.ndarray:
-        """The actions, with FIRE where the ball must be served: what the record says is what was done."""
-        if not self._config.auto_fire:
-            return actions
-        return np.where(self._serve, self.games[0].names.index("FIRE"), actions)
+    def _overruled(self, actions: np.ndarray) -> np.ndarray:
+        """The actions that are played, which the record has: FIRE where the ball must be served, practice's own."""
+        if self._config.auto_fire:
+            actions = np.where(self._serve, self.games[0].names.index("FIRE"), actions)
+        if self._practice:
+            actions = np.where(self._held_for > 0, self._held, actions)
+            self._held_for = np.maximum(0, self._held_for - 1)
+        return actions
 
     def _start(self, e: int) -> None:
         """Resets game e and lets 1..noop_max no-ops pass, so that games do not all begin alike.
@@ -127,11 +133,13 @@ class Games:
         """
         game, least, most = self.games[e], 1, self._config.noop_max
         moment = self._practice.draw(self._rngs[e]) if self._practice and self._practises[e] else None
-        self._practising[e] = moment is not None
+        self._practising[e], self._held_for[e] = moment is not None, 0
         if moment is not None and isinstance(game, AtariGame):
             game.go_back(moment)
             game.frame(0)  # so that the screen follows
             game.look(self._screen)
+            self._held[e] = self._rngs[e].integers(self.spec.num_actions)
+            self._held_for[e] = self._rngs[e].integers(HOLD + 1)
             return
         if self._config.perturb == "noop":
             least, most = most + 1, most + LONGER_NOOPS

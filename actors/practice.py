@@ -1,13 +1,16 @@
 """Lives that were lost are played once more from shortly before: some games do nothing else (`actor.practice`).
 
     a game             x x x x x x x x x lost      a moment is kept every few steps
-    one that practises         | x x x x x x x     begins at one of them, LEAST to MOST steps before the loss;
-                                                   ends with its life
+    one that practises         | a a a x x x x     begins at one of them, LEAST to MOST steps before the loss, with a
+                                                   random action held for up to HOLD steps; ends with its life
 
-What a player cannot do yet is what lives are lost by, so this is where play teaches most. And the same ball is met by
-other actions: without that a world model learns to read the ball's way from those of the player. That a game may be
-set back is more than a player of the real machine has; evaluations never do it. After Salimans and Chen, Learning
-Montezuma's Revenge from a Single Demonstration, 2018, and Ecoffet et al., First Return, Then Explore, 2021.
+What a player cannot do yet is what lives are lost by, so this is where play teaches most. Most of these lives are not
+missed, but given up: the paddle never tries the ten equal moves in a row that would save them. Held, a random action
+does. And the same ball is met by other actions: else a world model learns to read its way from those of the player.
+
+That a game may be set back is more than a player of the real machine has; evaluations never do it. After Salimans and
+Chen, Learning Montezuma's Revenge from a Single Demonstration, 2018, and Ecoffet et al., First Return, Then Explore,
+2021.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ import numpy as np
 from actors.game import AtariGame
 
 LEAST, MOST = 8, 40  # policy steps before the loss
+HOLD = 15  # policy steps for which the first action is held, at most; as likely 0, 1, 2 ...
 EVERY = 4  # policy steps from one kept moment to the next
 REMEMBERED = 64  # lost lives, the newest: of players as good as today's
 
