@@ -21,7 +21,10 @@ import numpy as np
 
 from actors.game import AtariGame
 
-LEAST, MOST = 8, 40  # policy steps before the loss
+LEAST, MOST = (
+    12,
+    40,
+)  # policy steps before the loss: 8 before it a ball of Breakout has passed the paddle (docs/learning.md)
 HOLD = 15  # policy steps for which the first action is held, at most; as likely 0, 1, 2 ...
 EVERY = 4  # policy steps from one kept moment to the next
 REMEMBERED = 64  # lost lives, the newest: of players as good as today's

@@ -60,8 +60,9 @@ def cpu() -> Config:
     """Two cores: a small net with those of dreamerv3's changes that were seen to help, and a ball that can be seen."""
     return Config(
         env=breakout(),
-        actor=ActorConfig(games=8),
-        replay=ReplayConfig(capacity=500_000, length=16, stride=8, batch=8, prefill=4_000, replay_ratio=8.0),
+        actor=ActorConfig(games=8, practice=0.5),
+        # Ratio 4: half of the play is practice, and the second core has time for both.
+        replay=ReplayConfig(capacity=500_000, length=16, stride=8, batch=8, prefill=4_000, replay_ratio=4.0),
         model=ModelConfig(
             cnn="blocks",
             cnn_depth=16,
