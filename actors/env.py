@@ -49,10 +49,8 @@ class Games:
         practises: list[bool],
     ) -> None:
         self.games, self.num, self._rngs, self._config = games, len(games), rngs, config
-        if any(practises) and not all(isinstance(game, AtariGame) for game in games):
-            raise UserError(f"{config.id} cannot be set back to before a lost life: set actor.practice to 0")
-        self._practises = practises  # [E]
-        self._practice = Practice(self.num) if any(practises) else None
+        self._practises = [asked and isinstance(game, AtariGame) for game, asked in zip(games, practises, strict=True)]
+        self._practice = Practice(self.num) if any(self._practises) else None
         self._practising = np.zeros(self.num, bool)  # [E] the running game began before a lost life
         self._held, self._held_for = np.zeros(
             (2, self.num), np.int32
@@ -198,7 +196,8 @@ class Games:
 def make_games(config: EnvConfig, num: int, seed: int, *, first: int = 0, practice: float = 0.0) -> Games:
     """Games first, first + 1, ... Game e has its own stream of chance, a function of (seed, e) alone.
 
-    practice: the share of them that only plays on from shortly before lives that the others have lost.
+    practice: the share of them that only plays on from shortly before lives that the others have lost, if they are an
+    emulator's: others cannot be set back.
     """
     config = resolve(config)
     check_numbers(config)

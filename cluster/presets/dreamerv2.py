@@ -25,7 +25,7 @@ def fast() -> Config:
     small = cpu()
     return Config(
         env=small.env,
-        actor=ActorConfig(games=32, workers=16),
+        actor=ActorConfig(games=32, workers=16, practice=0.5),
         replay=ReplayConfig(length=32, stride=16, batch=32, prefill=4_000, replay_ratio=32.0),
         model=replace(
             small.model,

@@ -12,6 +12,12 @@ from learner.config import TrainConfig
 from replay.config import ReplayConfig
 
 
+def common() -> Config:
+    """`cpu` without its practice, which no paper has: each step of ordinary play is trained on 8 times."""
+    small = cpu()
+    return replace(small, actor=replace(small.actor, practice=0.0), replay=replace(small.replay, replay_ratio=8.0))
+
+
 def world_models() -> Config:
     """World Models (Ha and Schmidhuber, 2018) on the pictures of `cpu`.
 
@@ -24,7 +30,7 @@ def world_models() -> Config:
     8 dreams of 15 steps for every update of the model, instead of 64 in 16 whole games. No weight of a picture's loss
     is halved here: a Bernoulli's nats are what they are. It has not learned Catch (docs/faithful.md).
     """
-    small = cpu()
+    small = common()
     return replace(
         small,
         model=ModelConfig(
@@ -63,7 +69,7 @@ def planet() -> Config:
     within 12 steps. Playing takes longer than learning, so each step is learned from twice as often. Not yet trained on
     Breakout.
     """
-    small = cpu()
+    small = common()
     return replace(
         small,
         replay=replace(small.replay, replay_ratio=16.0),
@@ -107,7 +113,7 @@ def dreamer1() -> Config:
     ends have as many layers, so have actor and critic, and a dream's first state counts. V1 gave up its random actions
     in the course of a run; here every game keeps its share. It has not learned Catch yet (docs/faithful.md).
     """
-    small = cpu()
+    small = common()
     return Config(
         env=small.env,
         actor=replace(small.actor, epsilon=0.4),

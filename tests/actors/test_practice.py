@@ -6,7 +6,6 @@ from contextlib import closing
 from dataclasses import replace
 
 import numpy as np
-import pytest
 
 from actors.config import ActorConfig, EnvConfig, actor_rules
 from actors.env import make_games
@@ -14,7 +13,6 @@ from actors.episodes import Episodes
 from actors.parallel import ParallelGames
 from actors.practice import EVERY, LEAST, MOST, Practice, practises
 from cluster.presets import cpu
-from replay.errors import UserError
 
 ENV = cpu().env
 
@@ -102,11 +100,15 @@ def test_several_processes_practise_too() -> None:
     assert (practised > 0).tolist() == [False, True, False, True]
 
 
-def test_what_cannot_practise_is_refused() -> None:
+def test_games_that_cannot_be_set_back_are_played_as_ever() -> None:
     toy = EnvConfig(id="Toy/Count-v0", import_module="tests.actors.toy_games", sticky=0)
-    with pytest.raises(UserError, match=r"Toy/Count-v0 cannot be set back .*: set actor.practice to 0"):
-        make_games(toy, 2, 0, practice=0.5)
+    with closing(make_games(toy, 2, 0, practice=0.5)) as games:
+        games.reset()
+        arrived = [games.step(np.ones(2, np.int64)) for _ in range(100)]
+    assert any(one.is_last.all() for one in arrived) and not any(one.practice.any() for one in arrived)
 
+
+def test_numbers_with_which_nobody_could_practise_are_refused() -> None:
     def faults(config: ActorConfig) -> list[str]:
         return [said for holds, said in actor_rules(config) if not holds]
 
