@@ -58,7 +58,6 @@ class ActorConfig:
 
     games: Games = 16  # E, games that one actor process steps together; dreamerv2: 1
     epsilon: Share = 0.0  # share of random actions of the game that has most (all have 0.05), 0 = none; the blog's
-    hold: Count = 1  # steps that a random action is held at most; Dabney et al., 2021 (ez-greedy); 1 = the blog's
     practice: Share = 0.0  # share of an emulator's games that begin before lost lives of the others, practice.py; ours
     pull_every: Count = 8  # steps of its games between an actor's looks for newer weights; ours
     threads: Threads = 1  # CPU threads of one actor process; ours

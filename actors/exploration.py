@@ -28,13 +28,13 @@ def epsilons(config: ActorConfig, *, actor: int = 0, actors: int = 1) -> np.ndar
 def make_explorer(config: ActorConfig, num_actions: int, rng: np.random.Generator) -> Explorer | None:
     """For the only actor of a run; None where nothing is left to chance."""
     epsilon = epsilons(config)
-    return None if epsilon is None else Explorer(epsilon, hold=config.hold, num_actions=num_actions, rng=rng)
+    return None if epsilon is None else Explorer(epsilon, num_actions=num_actions, rng=rng)
 
 
 class Explorer:
     """Puts random actions in the place of chosen ones, game by game."""
 
-    def __init__(self, epsilon: np.ndarray, *, hold: int, num_actions: int, rng: np.random.Generator) -> None:
+    def __init__(self, epsilon: np.ndarray, *, num_actions: int, rng: np.random.Generator, hold: int = 1) -> None:
         """epsilon: float [E], each game's share of random actions; may be changed in place.
 
         A random action is held for 1 to `hold` steps: drawn anew in each step, a paddle stays where it is (Dabney et

@@ -231,5 +231,5 @@ class DreamRun:
 def play_mixed(agent: Agent, games: AnyGames, *, seed: int, states: bool = False) -> Iterator[Tick]:
     """Games for ever of an agent that stays as it is, more random from one to the next: all sorts of states are met."""
     epsilon, rng = np.linspace(0, EPSILON, games.num), np.random.default_rng(seed)
-    explorer = Explorer(epsilon, hold=1, num_actions=games.spec.num_actions, rng=rng)
+    explorer = Explorer(epsilon, num_actions=games.spec.num_actions, rng=rng)
     return play(games, agent, refresh=lambda: 0, explorer=explorer, states=states, rng=rng)

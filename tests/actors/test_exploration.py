@@ -35,7 +35,7 @@ def test_one_game_alone_explores_and_none_does_without_epsilon() -> None:
 @pytest.mark.parametrize("epsilon", [0.0, 0.3, 1.0])
 def test_a_random_action_is_any_of_them(epsilon: float) -> None:
     chosen, rng = torch.full((20_000,), 2), np.random.default_rng(0)
-    found = Explorer(np.full(20_000, epsilon), hold=1, num_actions=4, rng=rng)(chosen)
+    found = Explorer(np.full(20_000, epsilon), num_actions=4, rng=rng)(chosen)
     assert found.dtype == torch.int64
     share = torch.bincount(found, minlength=4) / 20_000
     other = epsilon / 4

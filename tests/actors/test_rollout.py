@@ -196,7 +196,7 @@ def test_a_game_acts_at_random_as_often_as_its_epsilon_says(games: Games) -> Non
     with torch.no_grad():
         agent.behavior.actor.out.bias.copy_(torch.tensor([0.0, 0.0, 50.0, 0.0]))  # the policy always says 2
     rng = np.random.default_rng(0)
-    explorer = Explorer(np.array([0.0, 1.0, 0.4]), hold=1, num_actions=4, rng=rng)
+    explorer = Explorer(np.array([0.0, 1.0, 0.4]), num_actions=4, rng=rng)
     ticks = list(islice(play(games, agent, refresh=lambda: 0, explorer=explorer, rng=rng), 600))
     steps = [tick.step for tick in ticks]
     played = [np.array([s.prev_action[game] for s in steps if not s.is_first[game]]) for game in range(3)]
