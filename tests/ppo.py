@@ -2,6 +2,7 @@
 
     python -m tests.ppo runs/ppo --minutes 60                     # Atari's usual pictures, 84x84, four of them
     python -m tests.ppo runs/ppo-small --minutes 60 --pictures cpu   # those of preset cpu, 40x40, four of them
+    ... --practice 0.5            # half of the games begin before lost lives, as they do for preset cpu
 
 The algorithm is Stable-Baselines3's, with the numbers that its own benchmark (rl-baselines3-zoo, ppo.yml, atari) and
 CleanRL use: 8 games, 128 steps, 4 epochs, batches of 256, rate 2.5e-4 and clip 0.1 falling to 0. They fall with the
@@ -74,7 +75,8 @@ class Steps(VecEnv):
         self._score += arrived.step.reward
         self._length += 1
         for e in np.flatnonzero(arrived.is_last):
-            self._heard(float(self._score[e]), int(self._length[e]))
+            if not arrived.practice[e]:
+                self._heard(float(self._score[e]), int(self._length[e]))
             self._score[e], self._length[e] = 0.0, 0
 
     def close(self) -> None:
@@ -117,7 +119,7 @@ class UntilTime(BaseCallback):
         return passed < self._seconds
 
 
-def train(out: Path, env: EnvConfig, *, minutes: float, seed: int, workers: int) -> PPO:
+def train(out: Path, env: EnvConfig, *, minutes: float, seed: int, workers: int, practice: float) -> PPO:
     """Trains; every game of training gets a line in `out`/episodes.jsonl."""
     began, scores = time.monotonic(), list[float]()
     with (out / "episodes.jsonl").open("w", buffering=1) as lines:
@@ -127,7 +129,7 @@ def train(out: Path, env: EnvConfig, *, minutes: float, seed: int, workers: int)
             line = {"seconds": time.monotonic() - began, "policy_step": ppo.num_timesteps, "score": score}
             lines.write(json.dumps(line | {"length": length}) + "\n")
 
-        with closing(stacked(make_parallel_games(env, GAMES, seed, workers), heard)) as games:
+        with closing(stacked(make_parallel_games(env, GAMES, seed, workers, practice=practice), heard)) as games:
             until = UntilTime(60 * minutes, scores)
             ppo = PPO(
                 "CnnPolicy",
@@ -178,12 +180,14 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--episodes", type=int, default=50, help="games of the evaluation")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=1, help="processes that step the games")
+    parser.add_argument("--practice", type=float, default=0.0, help="actor.practice of our presets; ours, not PPO's")
     options = parser.parse_args(arguments)
     options.out.mkdir(parents=True, exist_ok=True)
     env = PICTURES[options.pictures]
-    ppo = train(options.out, env, minutes=options.minutes, seed=options.seed, workers=options.workers)
+    how = {name: getattr(options, name) for name in ("minutes", "seed", "workers", "practice")}
+    ppo = train(options.out, env, **how)
     scores = evaluate(ppo, env, episodes=options.episodes, seed=options.seed + 1)
-    result = {"pictures": options.pictures, "minutes": options.minutes, "seed": options.seed}
+    result: dict[str, Any] = {"pictures": options.pictures, **how}
     result |= {"policy_steps": ppo.num_timesteps, "scores": scores, "mean": np.mean(scores), "std": np.std(scores)}
     write_text(options.out / "result.json", json.dumps(result, indent=2) + "\n")
     print(f"{len(scores)} games after {ppo.num_timesteps:,} steps: {np.mean(scores):.2f} +- {np.std(scores):.2f}")
