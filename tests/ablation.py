@@ -45,6 +45,7 @@ OPTIONS = {
     "slow learners": "--train.model-lr 4e-4 --train.actor-lr 1e-4 --train.critic-lr 1e-4",
     "little entropy": "--behavior.entropy-scale 1e-3",
     "float32": "--train.precision float32",
+    "no practice": "--actor.practice 0 --replay.replay-ratio 8",
     **FURTHER,
     "all five of fast": " ".join(FURTHER.values()),
 }

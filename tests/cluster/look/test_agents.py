@@ -11,7 +11,7 @@ from cluster.look.evaluate import evaluate
 from tests.cluster.tiny import ROOT
 
 AGENTS = ROOT / "deploy" / "agents"
-LEAST = {"breakout-cpu": 5.0}  # mean score of the games below; docs/results.md says what 50 games gave
+LEAST = {"breakout-cpu": 25.0}  # mean score of the games below; docs/results.md says what 50 games gave
 
 
 @pytest.mark.parametrize("name", LEAST)
