@@ -115,22 +115,22 @@ LEARNER = page("learner", "Learner", "The time of the learner, its actor and its
 WORLD_MODEL = page("world-model", "World model", "What the model sees, foresees, and where it errs.", {
     "What it sees and foresees": (
         graph("Balls, so many steps ahead", "Share of the balls of a batch that the model shows within 2 pixels. After "
-              "an hour of preset cpu: 0.98 now, 0.54 after 5 steps, 0.33 after 15.",
+              "an hour of preset cpu: 0.99 now, 0.58 after 5 steps, 0.22 after 15.",
               Line("dreamer_learner_ball_recall_ratio", "{{ahead}} ahead")).unit(RATIO).min(0).max(1).span(12),
         wide(shared.SIGHT, 12),
         graph("Error of the dreamt ball", "Pixels between the dreamt ball and the real one, where both are there. "
-              "Should fall; after an hour 3.4 of 40 after 15 steps.",
+              "Should fall; after an hour 4.6 of 40 after 15 steps.",
               Line("dreamer_learner_ball_error_pixels", "{{ahead}} ahead")).min(0),
-        graph("Rewards foreseen", "Recall: of the rewards that came, the share foreseen (0.87 after an hour). "
+        graph("Rewards foreseen", "Recall: of the rewards that came, the share foreseen (0.83 after an hour). "
               "Precision: of those foreseen, the share that came.",
               Line("dreamer_learner_reward_recall_ratio", "recall"),
               Line("dreamer_learner_reward_precision_ratio", "precision")).unit(RATIO).min(0).max(1),
-        graph("Ends foreseen", "The same of ends of games or lives: recall 0.6 to 0.8 after an hour. 0 after 5,000 "
+        graph("Ends foreseen", "The same of ends of games or lives: recall 0.6 to 0.7 after an hour. 0 after 5,000 "
               "updates: dreams do not fear the end.", Line("dreamer_learner_terminal_recall_ratio", "recall"),
               Line("dreamer_learner_terminal_precision_ratio", "precision")).unit(RATIO).min(0).max(1),
     ),
     "Latent state": (
-        graph("KL", "From prior to posterior, nats: what a picture tells that was not foreseen. Here 5 to 7; near 0: "
+        graph("KL", "From prior to posterior, nats: what a picture tells that was not foreseen. 10 to 13 with cpu; near 0: "
               "the latent state is dead; ten times as high: the dynamics lost track.",
               Line("dreamer_learner_kl_nats", "KL"), Line("dreamer_learner_kl_loss", "as it is trained")).min(0),
         graph("Entropies", "Nats. The prior's should stay above the posterior's; equal for long: they tell nothing.",
