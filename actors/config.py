@@ -20,6 +20,7 @@ Cut: TypeAlias = Annotated[int, "0 <= x <= 10000"]  # pixels
 Frames: TypeAlias = Annotated[int, "1 <= x <= 1000"]
 Noops: TypeAlias = Annotated[int, "0 <= x <= 10000"]
 Share: TypeAlias = Annotated[float, "0 <= x <= 1"]
+Part: TypeAlias = Annotated[float, "0 <= x < 1", "a game that practises needs others that lose lives"]
 Factor: TypeAlias = Annotated[float, "0.05 <= x <= 255", "with less all is black"]
 Count: TypeAlias = Annotated[int, "1 <= x <= 1e9"]
 Games: TypeAlias = Annotated[int, "1 <= x <= 10000"]
@@ -58,7 +59,7 @@ class ActorConfig:
 
     games: Games = 16  # E, games that one actor process steps together; dreamerv2: 1
     epsilon: Share = 0.0  # share of random actions of the game that has most (all have 0.05), 0 = none; the blog's
-    practice: Share = 0.0  # share of an emulator's games that begin before lost lives of the others, practice.py; ours
+    practice: Part = 0.0  # share of an emulator's games that begin before lost lives of the others, practice.py; ours
     pull_every: Count = 8  # steps of its games between an actor's looks for newer weights; ours
     threads: Threads = 1  # CPU threads of one actor process; ours
     workers: Workers = 0  # processes that step the games of an inline run, 0 = its own process; ours
@@ -103,14 +104,6 @@ def actor_rules(config: ActorConfig) -> list[Rule]:
         (
             config.workers <= config.games,
             f"actor.workers must be 0 to actor.games ({config.games}), not {config.workers}",
-        ),
-        (
-            config.practice < 1,
-            "actor.practice must be below 1: a game that practises needs one that loses lives",
-        ),
-        (
-            not config.practice or 2 * config.workers <= config.games,
-            f"actor.practice needs two games in every process: actor.workers must be at most {config.games // 2}",
         ),
     ]
 

@@ -4,6 +4,8 @@
     one that practises         | a a a x x x x     begins at one of them, LEAST to MOST steps before the loss, with a
                                                    random action held for up to HOLD steps; ends with its life
 
+A process whose games all practise has no lost lives: they play as ever.
+
 What a player cannot do yet is what lives are lost by, so this is where play teaches most. Most of these lives are not
 missed, but given up: the paddle never tries the ten equal moves in a row that would save them. Held, a random action
 does. And the same ball is met by other actions: else a world model learns to read its way from those of the player.

@@ -75,7 +75,7 @@ VALUES = {
     ),
     "image_loss": _value(
         "image_loss", "nats", "error of the reconstructed pictures, summed over the pixels",
-        "here 16 to 30; where pixels are not white or black (model.picture normal) its floor is the pixels x 0.92 x their mean weight, so look at moved_mse",
+        "here 16 to 30; with model.picture normal its floor is pixels x 0.92 x their mean weight: look at moved_mse",
         "does not fall in the first 1,000 updates: look at the reconstructions in TensorBoard"
     ),
     "reward_loss": _value(
@@ -212,7 +212,8 @@ SEEN = {
         "value_explained", "up to 1",
         "share of the spread of the replay's returns that the target critic explains; more than it deserves, because "
         "where a window ends it says the rest of the return itself",
-        "above 0.5; here 0.46 to 0.9", "low or negative for long: the critic; raise train.critic_lr", "returns that differ"
+        "above 0.5; here 0.46 to 0.9",
+        "low or negative for long: the critic; raise train.critic_lr", "returns that differ"
     ),
 }
 

@@ -130,7 +130,7 @@ WORLD_MODEL = page("world-model", "World model", "What the model sees, foresees,
               Line("dreamer_learner_terminal_precision_ratio", "precision")).unit(RATIO).min(0).max(1),
     ),
     "Latent state": (
-        graph("KL", "From prior to posterior, nats: what a picture tells that was not foreseen. 10 to 13 with cpu; near 0: "
+        graph("KL", "From prior to posterior, nats: what a picture tells that was not foreseen. cpu: 10 to 13; near 0: "
               "the latent state is dead; ten times as high: the dynamics lost track.",
               Line("dreamer_learner_kl_nats", "KL"), Line("dreamer_learner_kl_loss", "as it is trained")).min(0),
         graph("Entropies", "Nats. The prior's should stay above the posterior's; equal for long: they tell nothing.",

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from contextlib import closing
-from dataclasses import replace
 
 import numpy as np
 
-from actors.config import ActorConfig, EnvConfig, actor_rules
+from actors.config import EnvConfig
 from actors.env import make_games
 from actors.episodes import Episodes
 from actors.parallel import ParallelGames
@@ -108,11 +107,8 @@ def test_games_that_cannot_be_set_back_are_played_as_ever() -> None:
     assert any(one.is_last.all() for one in arrived) and not any(one.practice.any() for one in arrived)
 
 
-def test_numbers_with_which_nobody_could_practise_are_refused() -> None:
-    def faults(config: ActorConfig) -> list[str]:
-        return [said for holds, said in actor_rules(config) if not holds]
-
-    fits = ActorConfig(games=4, practice=0.5, workers=2)
-    assert not faults(fits)
-    assert "must be below 1" in faults(replace(fits, practice=1.0))[0]
-    assert "actor.workers must be at most 2" in faults(replace(fits, workers=3))[0]
+def test_who_has_nobody_to_learn_from_plays_as_ever() -> None:
+    rng = np.random.default_rng(2)
+    with closing(ParallelGames(ENV, 2, 0, 2, practice=0.5)) as games:  # each process has one game
+        games.reset()
+        assert not any(games.step(rng.integers(0, 4, 2)).practice.any() for _ in range(400))

@@ -91,22 +91,23 @@ def test_other_world_models_run_and_are_filmed(tmp_path: Path, options: str) -> 
 
 
 def test_one_seed_gives_one_run_bit_for_bit(tmp_path: Path) -> None:
-    """Also where the games step in other processes."""
-    paths = [tmp_path / "a", tmp_path / "b", tmp_path / "other seed", tmp_path / "workers"]
-    for path, seed, workers in zip(paths, "1121", "0002", strict=True):
-        more = ("--updates", "25", "--seed", seed, "--actor.workers", workers)
-        code, _, err = finish(start(*train_options(path, *INLINE, *more)))
+    """Also where the games step in other processes, as long as nobody practises what others there have lost."""
+    paths = [tmp_path / name for name in ("a", "b", "other seed", "plain", "workers")]
+    alone = ("--actor.practice", "0", "--actor.workers")
+    differ = ([], [], ["--seed", "2"], [*alone, "0"], [*alone, "2"])
+    for path, more in zip(paths, differ, strict=True):
+        code, _, err = finish(start(*train_options(path, *INLINE, "--updates", "25", "--seed", "1", *more)))
         assert code == 0, err
     agents = [checkpoint.load_newest(path / "checkpoints") for path in paths]
-    same, other, in_workers = agents[1:]
-    assert agents[0] and same and other and in_workers
-    assert agents[0].policy_step == same.policy_step == in_workers.policy_step
-    for key, value in agents[0].agent.items():
+    assert all(agents)
+    first, same, other, plain, in_workers = [agent for agent in agents if agent]
+    assert first.policy_step == same.policy_step and plain.policy_step == in_workers.policy_step
+    for key, value in first.agent.items():
         assert torch.equal(value, same.agent[key]), key
-        assert torch.equal(value, in_workers.agent[key]), key
-    assert any(not torch.equal(value, other.agent[key]) for key, value in agents[0].agent.items())
+        assert torch.equal(plain.agent[key], in_workers.agent[key]), key
+    assert any(not torch.equal(value, other.agent[key]) for key, value in first.agent.items())
     played = [[(e["score"], e["length"], e["game"]) for e in rows(path / "episodes.jsonl")] for path in paths]
-    assert played[0] == played[1] == played[3] and played[0]
+    assert played[0] == played[1] and played[3] == played[4] and played[0] and played[3]
 
 
 def test_a_resumed_run_counts_on_without_a_burst(tmp_path: Path) -> None:
