@@ -357,10 +357,10 @@ def test_what_is_out_of_bounds_in_a_config_file_can_be_mended_by_an_option(
     value: str, said: str, run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     text = (run / "config.json").read_text()
-    (run / "config.json").write_text(text.replace('"replay_ratio": 8.0', f'"replay_ratio": {value}'))
+    (run / "config.json").write_text(text.replace('"replay_ratio": 4.0', f'"replay_ratio": {value}'))
     resume = ["train", "--resume", "--run-dir", str(run), *INLINE]
     assert f"replay.replay_ratio must be 0.001 to 1e9, not {said}" in refused(capsys, *resume)
-    mended = [*resume, "--replay.replay-ratio", "4", "--env.id", "No/Such-v0"]
+    mended = [*resume, "--replay.replay-ratio", "2", "--env.id", "No/Such-v0"]
     assert "No/Such" in refused(capsys, *mended)  # the next fault is looked for
     assert "no checkpoint yet" in refused(capsys, "evaluate", str(run))  # how it was trained is not asked
     assert main(["status", str(run)]) == 0
@@ -388,7 +388,7 @@ def test_an_agent_that_cannot_be_made_is_one_line(
 
 def test_whole_numbers_stand_for_numbers_in_a_config_file() -> None:
     values = to_json(presets.cpu())
-    values["replay"]["replay_ratio"], values["env"]["sticky"] = 8, 0
+    values["replay"]["replay_ratio"], values["env"]["sticky"] = 4, 0
     assert from_json(values) == presets.cpu()
 
 

@@ -48,7 +48,7 @@ def row(when: float, **values: float) -> dict[str, float]:
         "learner_wait": 0.0,
         "actor_wait": 0.9,
     }
-    return {"time": when, "replay_ratio": 7.9, "replay_steps": 1500, **usual, **values}
+    return {"time": when, "replay_ratio": 3.9, "replay_steps": 1500, **usual, **values}
 
 
 def text_of(run: Run, now: float = NOW) -> str:
@@ -102,7 +102,7 @@ def test_a_running_run(run: Run) -> None:
         "policy step 1,600 (frame 6,400), update 100",
         "5.0 updates/s, 80 policy steps/s",
         "9.00, mean of the last 40 games (best 9); 1.00 in as many before: rising",
-        "ratio 7.90 of 8, 1,500 policy steps",
+        "ratio 3.90 of 4, 1,500 policy steps",
         "actors wait for learner 90%",
         "none yet",
         "kl 5",
