@@ -105,7 +105,7 @@ class Games:
                 limit = self._steps[e] >= self._config.time_limit or (self._practising[e] and life_lost[e])
                 is_last[e] = over or cut or limit
                 is_terminal[e] = over or (self._config.life_loss and life_lost[e])
-                if self._practice and isinstance(game, AtariGame) and not self._practising[e]:
+                if self._practice and isinstance(game, AtariGame) and not self._practises[e]:
                     self._practice.watch(e, game, lost=bool(life_lost[e]))
             self._serve[e] = not self._practising[e] if is_first[e] else game.lives() < self._lives[e]
             self._lives[e] = game.lives()

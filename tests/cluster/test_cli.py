@@ -313,7 +313,7 @@ def test_help_names_presets_as_they_are_called_today(capsys: pytest.CaptureFixtu
 
 
 def test_changed_values_are_named_one_by_one() -> None:
-    assert "replay.replay_ratio: 50.0 -> 8.0" in config.changes(presets.paper(), presets.cpu())
+    assert "replay.replay_ratio: 50.0 -> 4.0" in config.changes(presets.paper(), presets.cpu())
     assert config.changes(presets.cpu(), presets.cpu()) == []
 
 

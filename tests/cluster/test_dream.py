@@ -271,7 +271,7 @@ def test_every_other_system_dreams_too(
         ("RUN --env.size 48", "--env.size has no part in a dream"),
         ("RUN --train.model-lr 2e-3", "--train.model-lr has no part in a dream"),
         ("RUN --train.no-overlap", "--train.overlap has no part in a dream"),
-        ("RUN --replay.replay-ratio 4", "--replay.replay-ratio has no part in a dream"),
+        ("RUN --replay.replay-ratio 5", "--replay.replay-ratio has no part in a dream"),
         ("RUN --replay.length 6", "--replay.length has no part in a dream"),
         ("RUN --behavior.name cme", "actor_critic"),
         ("RUN --behavior.units 0", "behavior.units must be"),

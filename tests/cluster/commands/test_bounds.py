@@ -40,7 +40,7 @@ FREE_TEXT = {
 }
 ZERO = {  # where it means none, off or any, or is the end of a share
     "env": ("sticky", "noop_max"),
-    "actor": ("epsilon", "workers"),
+    "actor": ("epsilon", "practice", "workers"),
     "replay": ("prefill", "port"),
     "model": (
         *("head_layers", "unimix", "reward_bins", "motion_weight", "kl_scale", "kl_balance", "free_nats"),
