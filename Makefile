@@ -32,7 +32,7 @@ lint: setup
 types: setup
 	$(RUN) mypy
 
-# Some ten minutes on two cores: make test ARGS=tests/replay
+# Seven to eight minutes on two cores: make test ARGS=tests/replay
 test: setup
 	$(PYTEST) -m "not slow and not bench" $(ARGS)
 
