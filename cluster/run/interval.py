@@ -35,7 +35,8 @@ class Interval:
         means = {name: total / self.updates for name, total in self._sums.items() if self.updates}
         parts = {part for ratio in RATIOS.values() for part in ratio}
         return {
-            "updates_per_second": self.updates / seconds,
+            # A run's last interval may be shorter than what the last message tells of.
+            "updates_per_second": self.updates / max(seconds, self.learner_seconds),
             "policy_steps_per_second": self.played / seconds,
             # A wait is known when it ends: one that began before the interval may be longer than it.
             "learner_wait": min(1.0, self.learner_wait / max(self.learner_seconds, 1e-9)),
