@@ -13,7 +13,7 @@ from actors.config import EnvConfig, check_crop, check_numbers
 from actors.foreign import REHEARSED
 from actors.game import AtariGame, PictureGame, open_game, resolve
 from actors.interface import Arrived
-from actors.practice import HOLD, Practice, practises
+from actors.practice import Practice, practises
 from actors.screen import level_table, one_thread, shrink
 from replay.errors import UserError
 from replay.experience import EnvSpec, Step
@@ -49,12 +49,8 @@ class Games:
         practises: list[bool],
     ) -> None:
         self.games, self.num, self._rngs, self._config = games, len(games), rngs, config
-        self._practises = [asked and isinstance(game, AtariGame) for game, asked in zip(games, practises, strict=True)]
-        self._practice = Practice(self.num) if any(self._practises) else None
-        self._practising = np.zeros(self.num, bool)  # [E] the running game began before a lost life
-        self._held, self._held_for = np.zeros(
-            (2, self.num), np.int32
-        )  # [E] the action that it begins with, for how long
+        emulated = isinstance(games[0], AtariGame)  # others cannot be set back
+        self._practice = Practice([asked and emulated for asked in practises], len(games[0].names))
         check_crop(games[0].screen_shape, config)
         why = "" if games[0].named else " (what its actions mean is not told, or a wrapper changes it)"
         if config.auto_fire and "FIRE" not in games[0].names:
@@ -102,27 +98,23 @@ class Games:
                 reward[e], over, cut = self._play(game, self._slip(e, int(actions[e])))
                 self._steps[e] += 1
                 life_lost[e] = over or game.lives() < self._lives[e]
-                limit = self._steps[e] >= self._config.time_limit or (self._practising[e] and life_lost[e])
+                limit = self._steps[e] >= self._config.time_limit or (self._practice.running[e] and life_lost[e])
                 is_last[e] = over or cut or limit
                 is_terminal[e] = over or (self._config.life_loss and life_lost[e])
-                if self._practice and isinstance(game, AtariGame) and not self._practises[e]:
-                    self._practice.watch(e, game, lost=bool(life_lost[e]))
-            self._serve[e] = not self._practising[e] if is_first[e] else game.lives() < self._lives[e]
+                self._practice.watch(e, game, lost=bool(life_lost[e]))
+            self._serve[e] = not self._practice.running[e] if is_first[e] else game.lives() < self._lives[e]
             self._lives[e] = game.lives()
             obs[e] = shrink(self._screen, self._config, self._table)
         self._ended = is_last.copy()  # a copy: what was handed out may be written to
         prev_action = np.where(is_first, 0, actions).astype(np.int32)
         step = Step(obs, prev_action, reward, is_first, is_terminal)
-        return Arrived(step, is_last, life_lost, self._practising.copy())
+        return Arrived(step, is_last, life_lost, self._practice.running.copy())
 
     def _overruled(self, actions: np.ndarray) -> np.ndarray:
         """The actions that are played, which the record has: FIRE where the ball must be served, practice's own."""
         if self._config.auto_fire:
             actions = np.where(self._serve, self.games[0].names.index("FIRE"), actions)
-        if self._practice:
-            actions = np.where(self._held_for > 0, self._held, actions)
-            self._held_for = np.maximum(0, self._held_for - 1)
-        return actions
+        return self._practice.overrule(actions)
 
     def _start(self, e: int) -> None:
         """Resets game e and lets 1..noop_max no-ops pass, so that games do not all begin alike.
@@ -130,14 +122,8 @@ class Games:
         One that practises begins before a lost life, where there is one.
         """
         game, least, most = self.games[e], 1, self._config.noop_max
-        moment = self._practice.draw(self._rngs[e]) if self._practice and self._practises[e] else None
-        self._practising[e], self._held_for[e] = moment is not None, 0
-        if moment is not None and isinstance(game, AtariGame):
-            game.go_back(moment)
-            game.frame(0)  # so that the screen follows
+        if self._practice.begin(e, game, self._rngs[e]):
             game.look(self._screen)
-            self._held[e] = self._rngs[e].integers(self.spec.num_actions)
-            self._held_for[e] = self._rngs[e].integers(HOLD + 1)
             return
         if self._config.perturb == "noop":
             least, most = most + 1, most + LONGER_NOOPS

@@ -38,15 +38,23 @@ def practises(game: int, share: float) -> bool:
 
 
 class Practice:
-    """What the other games of this process have lost."""
+    """What the games of this process have lost, and those of them that play it again."""
 
-    def __init__(self, num: int) -> None:
+    def __init__(self, practises: list[bool], num_actions: int) -> None:
+        """practises: [E], which games do nothing else."""
+        num = len(practises)
+        self._practises, self._num_actions = practises, num_actions
+        self.running = np.zeros(num, bool)  # [E]  the game that runs began before a lost life
+        self._held = np.zeros(num, np.int32)  # [E]  the action that it begins with
+        self._held_for = np.zeros(num, np.int32)  # [E]  steps that it is still held
         self._steps = [0] * num  # of the life that each game plays
         self._moments: list[deque[tuple[int, bytes]]] = [deque(maxlen=MOST // EVERY) for _ in range(num)]
         self._lost: deque[list[bytes]] = deque(maxlen=REMEMBERED)
 
     def watch(self, e: int, game: AtariGame, *, lost: bool) -> None:
-        """After each policy step of game e; lost: its life, with that step."""
+        """After each policy step of game e; lost: its life, with that step. Who practises is not watched."""
+        if self._practises[e] or not any(self._practises):
+            return
         self._steps[e] += 1
         if lost:
             last = self._steps[e] - LEAST
@@ -57,9 +65,27 @@ class Practice:
         elif self._steps[e] % EVERY == 0:
             self._moments[e].append((self._steps[e], game.keep()))
 
+    def begin(self, e: int, game: AtariGame, rng: np.random.Generator) -> bool:
+        """Sets game e back to before a lost life; False if it does not practise or nothing was lost yet."""
+        moment = self.draw(rng) if self._practises[e] else None
+        self.running[e], self._held_for[e] = moment is not None, 0
+        if moment is None:
+            return False
+        game.go_back(moment)
+        game.frame(0)  # so that the screen follows
+        self._held[e] = rng.integers(self._num_actions)
+        self._held_for[e] = rng.integers(HOLD + 1)
+        return True
+
     def draw(self, rng: np.random.Generator) -> bytes | None:
         """A moment before some loss; None while nothing was lost."""
         if not self._lost:
             return None
         moments = self._lost[rng.integers(len(self._lost))]
         return moments[rng.integers(len(moments))]
+
+    def overrule(self, actions: np.ndarray) -> np.ndarray:
+        """The player's actions int [E] -> with those that are held in their place; once for every step."""
+        played = np.where(self._held_for > 0, self._held, actions)
+        self._held_for = np.maximum(0, self._held_for - 1)
+        return played

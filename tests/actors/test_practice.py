@@ -27,7 +27,7 @@ class Moments:
 
 
 def test_a_moment_is_of_the_lost_life_and_not_too_near_to_its_end() -> None:
-    practice, game, rng = Practice(1), Moments(), np.random.default_rng(0)
+    practice, game, rng = Practice([False, True], 4), Moments(), np.random.default_rng(0)
     assert practice.draw(rng) is None
     for length in (100, 60):
         for game.step in range(1, length + 1):
@@ -38,7 +38,7 @@ def test_a_moment_is_of_the_lost_life_and_not_too_near_to_its_end() -> None:
 
 
 def test_a_life_that_was_too_short_is_forgotten() -> None:
-    practice, game = Practice(1), Moments()
+    practice, game = Practice([False, True], 4), Moments()
     for game.step in range(1, LEAST + 1):
         practice.watch(0, game, lost=game.step == LEAST)  # type: ignore[arg-type]
     assert practice.draw(np.random.default_rng(0)) is None
