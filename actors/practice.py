@@ -23,10 +23,8 @@ import numpy as np
 
 from actors.game import AtariGame
 
-LEAST, MOST = (
-    12,
-    40,
-)  # policy steps before the loss: 8 before it a ball of Breakout has passed the paddle (docs/learning.md)
+# Policy steps before the loss. 8 before it a ball of Breakout has passed the paddle (docs/learning.md).
+LEAST, MOST = 12, 40
 HOLD = 15  # policy steps for which the first action is held, at most; as likely 0, 1, 2 ...
 EVERY = 4  # policy steps from one kept moment to the next
 REMEMBERED = 64  # lost lives, the newest: of players as good as today's
