@@ -184,12 +184,9 @@ def lambda_return(reward: Tensor, *, discount: Tensor, value: Tensor, lambda_: f
     Reward and discount have the SAME index as the state that is valued: they came with arriving there. Those of the
     last state count for nothing; so reward[1:] and discount[1:] give the value of what comes AFTER each state (ppo).
     """
-    future = value[-1]
-    targets = []
-    for i in reversed(range(len(value) - 1)):
-        future = reward[i] + discount[i] * ((1 - lambda_) * value[i + 1] + lambda_ * future)
-        targets.append(future)
-    return torch.stack(targets[::-1])
+    steps = len(value) - 1
+    reward, discount = reward[:steps], discount[:steps]
+    return accumulate(reward + (1 - lambda_) * discount * value[1:], kept=lambda_ * discount, last=value[-1])[:-1]
 
 
 def window_return(reward: Tensor, *, discount: Tensor, value: Tensor, is_first: Tensor, lambda_: float) -> Tensor:
@@ -198,11 +195,21 @@ def window_return(reward: Tensor, *, discount: Tensor, value: Tensor, is_first: 
     G_t = r_{t+1} + d_{t+1} * ((1 - lambda) * v_{t+1} + lambda * G_{t+1}). Where nothing that is known comes after a
     state, at the end of the window or because another game begins, G_t = v_t.
     """
-    targets = [value[-1]]
-    for t in reversed(range(len(value) - 1)):
-        after = (1 - lambda_) * value[t + 1] + lambda_ * targets[-1]
-        targets.append(value[t].where(is_first[t + 1], reward[t + 1] + discount[t + 1] * after))
-    return torch.stack(targets[::-1])
+    unknown, discount = is_first[1:], discount[1:]
+    now = value[:-1].where(unknown, reward[1:] + (1 - lambda_) * discount * value[1:])
+    return accumulate(now, kept=(lambda_ * discount).masked_fill(unknown, 0.0), last=value[-1])
+
+
+def accumulate(now: Tensor, *, kept: Tensor, last: Tensor) -> Tensor:
+    """G_t = now_t + kept_t * G_{t+1} with G_T = last: now, kept [T, ...], last [...] -> G [T+1, ...].
+
+    What does not wait for G_{t+1} was computed for all steps at once, so that each step is one operation. A kept_t of 0
+    cuts off what is finite.
+    """
+    sums = [last]
+    for one, share in zip(reversed(now.unbind()), reversed(kept.unbind()), strict=True):
+        sums.append(torch.addcmul(one, share, sums[-1]))
+    return torch.stack(sums[::-1])
 
 
 def plan_return(reward: Tensor, *, discount: Tensor, value: Tensor | None = None) -> Tensor:

@@ -26,11 +26,11 @@ def fast_observe(rssm: RSSM, embed: Tensor, prev_action: Tensor, is_first: Tenso
     prev [B, ...]: the state before the first pictures, else zeros.
     """
     time, batch = is_first.shape
-    past = ~is_first[..., None]
+    past = (~is_first[..., None]).float()  # a factor is half the operations of a choice, and all is finite
     latent = rssm.stoch * rssm.values
     of_z, of_action = rssm.img_in.weight[:, :latent], rssm.img_in.weight[:, latent:]
     of_h, of_embed = rssm.post_in.weight[:, : rssm.deter], rssm.post_in.weight[:, rssm.deter :]
-    img_in = StepLinear(of_z, F.linear(prev_action.where(past, 0.0), of_action, rssm.img_in.bias))
+    img_in = StepLinear(of_z, F.linear(prev_action * past, of_action, rssm.img_in.bias))
     gru = StepLinear(rssm.gru.dense.weight, rssm.gru.dense.bias.to(embed.dtype).expand(time, batch, -1))
     post_in = StepLinear(of_h, F.linear(embed, of_embed, rssm.post_in.bias))
     post_out = StepLinear(rssm.post_out.weight, rssm.post_out.bias.to(embed.dtype).expand(time, batch, -1))
@@ -38,7 +38,7 @@ def fast_observe(rssm: RSSM, embed: Tensor, prev_action: Tensor, is_first: Tenso
 
     state, steps = rssm.initial(batch) if prev is None else prev, []
     for t in range(time):
-        h, z = state.h.where(past[t], 0.0), state.z.flatten(1).where(past[t], 0.0)
+        h, z = state.h * past[t], state.z.flatten(1) * past[t]
         u = rssm.img_act(img_in(t, z))
         h = rssm.gru.gate(gru(t, torch.cat([u, h.to(u.dtype)], -1)), h)
         post = rssm.latent.statistics(post_out(t, rssm.post_act(post_in(t, h))))

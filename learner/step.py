@@ -117,5 +117,6 @@ def counted(metrics: Metrics) -> Metrics:
     """One update that is not finite would hide all the others in a mean: it counts as 0 there, and is counted here."""
     if not metrics:  # of a behaviour that tells nothing, alone
         return {"nonfinite": torch.zeros(())}
-    bad = ~torch.stack([value.isfinite() for value in metrics.values()]).all()
-    return {name: value.nan_to_num(0.0, 0.0, 0.0) for name, value in metrics.items()} | {"nonfinite": bad.float()}
+    values = torch.stack([value.float() for value in metrics.values()])
+    finite = dict(zip(metrics, values.nan_to_num(0.0, 0.0, 0.0).unbind(), strict=True))
+    return finite | {"nonfinite": (~values.isfinite().all()).float()}
