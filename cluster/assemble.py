@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,6 +14,8 @@ from actors.env import check_game
 from cluster.config import Config, check_agent
 from cluster.run.directory import open_run
 from dreamer.agent import Agent
+from dreamer.behaviors import VALUE_AFTER
+from dreamer.config import BehaviorConfig
 from learner import checkpoint
 from learner.checkpoint import Checkpoint
 from learner.device import choose_device
@@ -68,13 +71,35 @@ class Loaded(NamedTuple):
     checkpoint: Checkpoint
 
 
-def load(run: str | Path, *, path: Path | None = None, device: str = "cpu") -> Loaded:
-    """The agent of a run directory: its newest readable checkpoint, or the file `path`. Raises UserError."""
+def load(
+    run: str | Path, *, path: Path | None = None, device: str = "cpu", behavior: BehaviorConfig | None = None
+) -> Loaded:
+    """The agent of a run directory: its newest readable checkpoint, or the file `path`. Raises UserError.
+
+    behavior: another one than the run's own, on its world model.
+    """
     opened, config = open_run(Path(run).expanduser())
+    own, config = config, replace(config, behavior=behavior or config.behavior)
     check_agent(config)
     found = checkpoint.load(path) if path else checkpoint.load_newest(opened.checkpoints)
     if found is None:
         raise UserError(f"{run} has no checkpoint yet: train it first")
     agent = make_agent(config, env_spec(config, log.warning))
+    if config.behavior != own.behavior:
+        found = weights_for(agent, found, own=own.behavior, run=run)
     checkpoint.restore(found, agent)
     return Loaded(agent.to(choose_device(device)).eval(), config, found)
+
+
+def weights_for(agent: Agent, found: Checkpoint, *, own: BehaviorConfig, run: str | Path) -> Checkpoint:
+    """What an agent of another behaviour takes of a run's weights. Raises UserError where it would have to learn."""
+    asked, weights, wanted = agent.behavior.config, found.agent, agent.state_dict()
+    alike = own.name == asked.name or {own.name, asked.name} <= VALUE_AFTER
+    for name, weight in agent.behavior.state_dict(prefix="behavior.").items():
+        if not alike or name not in weights or weights[name].shape != weight.shape:
+            raise UserError(
+                f"{run} has not learned what behavior.name {asked.name} acts by: let it learn in this world model, "
+                f"dream {run} with the same --behavior options, and evaluate that"
+            )
+    mine = {name: weight for name, weight in weights.items() if name in wanted or not name.startswith("behavior.")}
+    return found._replace(agent=mine)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 import time
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from actors.config import EnvConfig
 from actors.game import resolve
 from cluster import assemble
 from cluster.commands.options import EvaluateOptions, ExportOptions, RecordOptions, parse
+from cluster.config import changes
 from cluster.console.json_text import print_json
 from cluster.look import video
 from cluster.look.counterfactual import counterfactual_report
@@ -36,12 +38,15 @@ WINDOWS_PER_EPISODE = 20  # of --world-model
 def evaluate(arguments: list[str]) -> int:
     """Prints the scores of a trained agent beside those of random play."""
     options = parse(EvaluateOptions, arguments, command="evaluate")
-    loaded = assemble.load(options.run, path=options.checkpoint, device=options.device)
+    own = run_dir.open_run(options.run)[1]
+    options = parse(EvaluateOptions, arguments, command="evaluate", default=replace(options, behavior=own.behavior))
+    loaded = assemble.load(options.run, path=options.checkpoint, device=options.device, behavior=options.behavior)
     env = replace(resolve(loaded.config.env), time_limit=EVALUATION_STEPS, perturb=options.perturb)
     if options.sticky is not None:
         env = replace(env, sticky=options.sticky)
+    other = changes(own, loaded.config)
     if options.world_model or options.counterfactual:
-        return judge_world_model(loaded, env, options)
+        return judge_world_model(loaded, env, options, other)
     with Progress(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(f"{options.episodes} games", total=options.episodes)
         played = play_agent(
@@ -60,12 +65,14 @@ def evaluate(arguments: list[str]) -> int:
         random,
         checkpoint={"update": found.update, "policy_step": found.policy_step},
         env=env,
+        behavior=loaded.config.behavior,
     )
     if options.json:
         print_json(result)
         return 0
     print(f"{found.path.name} (policy step {found.policy_step:,}), {options.episodes} games of {env.id}")
     print(f"  perturb {env.perturb}, sticky {env.sticky:g}")
+    print_indented(other)
     print(f"  score  {result['mean']:.2f} +- {result['std']:.2f}  (min {result['min']:g}, max {result['max']:g})")
     print(f"  random {result['random']['mean']:.2f} +- {result['random']['std']:.2f}")
     for line in table(played.hazards):
@@ -73,17 +80,24 @@ def evaluate(arguments: list[str]) -> int:
     return 0
 
 
-def judge_world_model(loaded: assemble.Loaded, env: EnvConfig, options: EvaluateOptions) -> int:
-    """Prints what the world model sees and foresees in fresh games."""
+def print_indented(lines: Iterable[str]) -> None:
+    for line in lines:
+        print(f"  {line}")
+
+
+def judge_world_model(loaded: assemble.Loaded, env: EnvConfig, options: EvaluateOptions, other: list[str]) -> int:
+    """Prints what the world model sees and foresees in fresh games; other: how the run's behaviour was changed."""
     windows = WINDOWS_PER_EPISODE * options.episodes
     judged = {"counterfactual": counterfactual_report} if options.counterfactual else {}  # first: it may be refused
     judged[""] = world_report
     reports = {name: judge(loaded.agent, env, windows=windows, seed=options.seed) for name, judge in judged.items()}
     found = reports.pop("")
     if options.json:
-        print_json({"checkpoint": {"update": loaded.checkpoint.update}, "windows": windows, **found, **reports})
+        of = {"checkpoint": {"update": loaded.checkpoint.update}, "behavior": loaded.config.behavior.name}
+        print_json({**of, "windows": windows, **found, **reports})
         return 0
     print(f"{loaded.checkpoint.path.name}, {windows} windows of {env.id}, perturb {env.perturb}")
+    print_indented(other)
     if reports:
         print(f"  {'':22} {'real':>6} {'never reached':>14}")
     for name, value in found.items():

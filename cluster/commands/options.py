@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias, TypeVar
@@ -15,6 +15,7 @@ import tyro._errors
 from actors.config import EnvConfig, Perturbation, Share
 from cluster.config import SECTIONS, ClusterConfig, Config, changed
 from cluster.presets import OLD_NAMES
+from dreamer.config import BehaviorConfig
 from learner.config import Seed
 from replay.bounds import Kind, kinds, misfits
 from replay.errors import UserError
@@ -89,6 +90,7 @@ class EvaluateOptions:
     checkpoint: Path | None = None  # file; default: the newest
     device: Literal["cpu", "cuda"] = "cpu"  # where the agent runs
     json: bool = False  # one JSON document on stdout
+    behavior: BehaviorConfig = field(default_factory=BehaviorConfig)  # default: the run's; another need not learn
 
 
 @dataclass(frozen=True)

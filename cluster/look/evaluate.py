@@ -77,7 +77,12 @@ def judged(games: list[EpisodeReport], seconds: float) -> Evaluation:
 
 
 def summary(
-    evaluation: Evaluation, random: Evaluation, *, checkpoint: Mapping[str, int], env: EnvConfig
+    evaluation: Evaluation,
+    random: Evaluation,
+    *,
+    checkpoint: Mapping[str, int],
+    env: EnvConfig,
+    behavior: BehaviorConfig,
 ) -> dict[str, object]:
     """What `evaluate --json` prints. std is that of the games played (divided by their number): one game has 0."""
     scores = np.array(evaluation.scores)
@@ -91,6 +96,7 @@ def summary(
         "frames": sum(evaluation.lengths) * env.frame_skip,
         "perturb": env.perturb,
         "sticky": env.sticky,
+        "behavior": behavior.name,
         "checkpoint": {"update": checkpoint["update"], "policy_step": checkpoint["policy_step"]},
         "random": {
             "mean": float(np.mean(random.scores)),

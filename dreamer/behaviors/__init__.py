@@ -17,6 +17,10 @@ from dreamer.config import BehaviorConfig
 from dreamer.types import Metrics, Start, State
 from dreamer.world_model import WorldModel
 
+# Their critics say what comes AFTER a state, so one can think with what another has learned. The value of actor_critic
+# includes the reward for arriving at a state.
+VALUE_AFTER = frozenset({"ppo", "cem", "mcts"})
+
 
 class Behavior(Protocol):
     """What the agent asks of a behaviour: an nn.Module, so that its weights and buffers are saved and broadcast."""

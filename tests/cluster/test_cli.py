@@ -186,8 +186,8 @@ def test_evaluate_prints_one_json_document(capsys: pytest.CaptureFixture[str], r
     assert main(["evaluate", str(run), "--episodes", "2", "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
     keys = {"scores", "mean", "std", "min", "max", "lengths", "frames", "perturb", "sticky", "checkpoint", "random"}
-    assert set(result) == keys | {"hazard"}
-    assert (result["perturb"], result["sticky"]) == ("none", 0.0)
+    assert set(result) == keys | {"hazard", "behavior"}
+    assert (result["perturb"], result["sticky"], result["behavior"]) == ("none", 0.0, "actor_critic")
     assert len(result["scores"]) == 2 and result["frames"] == 4 * sum(result["lengths"])
     assert result["checkpoint"]["update"] == 2
 

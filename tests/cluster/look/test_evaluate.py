@@ -129,7 +129,8 @@ def test_summary_is_what_scripts_rely_on():
     random = Evaluation([0.0, 2.0, 1.0], [90, 90, 90], 4.0)
     env = EnvConfig(frame_skip=4, sticky=0.1, perturb="noop")
     checkpoint = {"update": 12, "policy_step": 3400, "path": "anything else that the caller knows"}
-    assert json.loads(json.dumps(summary(played, random, checkpoint=checkpoint, env=env))) == {
+    told = summary(played, random, checkpoint=checkpoint, env=env, behavior=BehaviorConfig())
+    assert json.loads(json.dumps(told)) == {
         "scores": [1.0, 3.0],
         "mean": 2.0,
         "std": 1.0,
@@ -139,6 +140,7 @@ def test_summary_is_what_scripts_rely_on():
         "frames": 1204,
         "perturb": "noop",
         "sticky": 0.1,
+        "behavior": "actor_critic",
         "checkpoint": {"update": 12, "policy_step": 3400},
         "random": {"mean": 1.0, "std": pytest.approx(0.8165, abs=1e-4), "episodes": 3},
         "hazard": [{"rewards": 0, "lives": 10, "lost": 0.25}],
@@ -147,4 +149,5 @@ def test_summary_is_what_scripts_rely_on():
 
 def test_one_game_has_a_spread_of_zero():
     one = Evaluation([5.0], [10], 1.0)
-    assert summary(one, one, checkpoint={"update": 0, "policy_step": 0}, env=EnvConfig())["std"] == 0.0
+    told = summary(one, one, checkpoint={"update": 0, "policy_step": 0}, env=EnvConfig(), behavior=BehaviorConfig())
+    assert told["std"] == 0.0
