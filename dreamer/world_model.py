@@ -148,7 +148,7 @@ class WorldModel(nn.Module):
         return WorldLoss(loss, unroll, discount, reward, {name: value.detach() for name, value in metrics.items()})
 
     @torch.no_grad()
-    def open_loop(self, batch: Batch, context: int) -> State:
+    def open_loop(self, batch: Batch, context: int, temperature: float = 1.0) -> State:
         """Posterior states of the first `context` steps, then a dream under the batch's actions: -> State [T, B, ...].
 
         Shows what the model knows rather than what it sees: nothing after `context` reaches it but the actions.
@@ -159,7 +159,7 @@ class WorldModel(nn.Module):
         observed = self.rssm.observe(embed, action[:context], batch.is_first[:context], prev).state
         state, states = State(observed.h[-1], observed.z[-1]), []
         for t in range(context, len(action)):
-            state = self.rssm.imagine_step(state, action[t])
+            state = self.rssm.imagine_step(state, action[t], temperature)
             states.append(state)
         h, z = torch.stack([s.h for s in states]), torch.stack([s.z for s in states])
         return State(torch.cat([observed.h, h]), torch.cat([observed.z, z]))

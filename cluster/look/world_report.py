@@ -8,6 +8,8 @@ A window is CONTEXT real steps and then AHEAD steps of which the model gets the 
 Balls are judged once more where not the policy but chance moves the paddle from x_15 on. To the model an action is
 evidence: a policy that sees the ball runs to where it will fall, so its own actions tell the dream where the ball
 flies. An actor that learns in dreams tries other ones.
+
+And once more in dreams of the temperature in which the behaviour learned, where that is not 1.
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ LEAST = 0.1  # of white: what is darker is no ball
 # Screen pixels per frame. Breakout's ball has a few speeds: measured in windows of the shipped agent, 45 % fly at 1.41,
 # 43 % at 1.80 (with the angle's part), the rest at 2.06 to 4.03, after the fourth or twelfth hit of the paddle.
 SPEEDS = {"slow": (0.0, 1.6), "middle": (1.6, 1.95), "fast": (1.95, np.inf)}
-KINDS = (*SPEEDS, "random")  # of windows, with a row of their own
+KINDS = (*SPEEDS, "random", "temperature")  # of windows, with a row of their own
 
 Report = dict[str, float]
 
@@ -42,23 +44,30 @@ def world_report(agent: Agent, env: EnvConfig, *, windows: int, seed: int) -> Re
 
     Shares are of 0..1, distances in pixels of the observation; a number that nothing happened for is left out. Balls
     ahead also by how fast they fly: `ball_recall_5_ahead_fast`, beside `windows_fast`, the windows that it is of. As
-    many windows more are of random actions: `ball_recall_5_ahead_random`.
+    many windows more are of random actions: `ball_recall_5_ahead_random`. `ball_recall_5_ahead_temperature`: the first
+    windows dreamt at `temperature`, that of the behaviour's dreams, where it is not 1.
     """
     with seeded(seed, device_of(agent)):
-        found = judge(agent, env, play_windows(agent, env, windows=windows, seed=seed))
-        if ball_region(env) is not None:
-            other = judge(agent, env, play_windows(agent, env, windows=windows, seed=seed, through=Wandering))
-            found["windows_random"] = windows
-            found |= {f"{balls}_random": other[balls] for balls in (f"ball_recall_{ahead}_ahead" for ahead in LOOKS)}
+        played = play_windows(agent, env, windows=windows, seed=seed)
+        found = judge(agent, env, played)
+        if ball_region(env) is None:
+            return found
+        others = {"random": judge(agent, env, play_windows(agent, env, windows=windows, seed=seed, through=Wandering))}
+        if (temperature := agent.behavior.config.temperature) != 1:
+            others["temperature"] = judge(agent, env, played, temperature)
+            found["temperature"] = temperature
+        for kind, other in others.items():
+            found[f"windows_{kind}"] = windows
+            found |= {f"{name}_{kind}": other[name] for name in (f"ball_recall_{ahead}_ahead" for ahead in LOOKS)}
         return found
 
 
 @torch.no_grad()
-def judge(agent: Agent, env: EnvConfig, batch: Batch) -> Report:
+def judge(agent: Agent, env: EnvConfig, batch: Batch, temperature: float = 1.0) -> Report:
     """The numbers of `world_report` for windows [T, B]; of shorter ones, such as a training batch, half is context."""
     world, image = agent.world, scale_pixels(batch.obs)
     context = min(CONTEXT, len(image) // 2)
-    states = world.open_loop(batch, context)
+    states = world.open_loop(batch, context, temperature)
     shown, feat = world.decode(states), states.feat()
     seen = slice(min(SETTLED, context - 1), context)
     reward = squash(batch.reward, world.config.reward_squash)
@@ -152,11 +161,12 @@ def by_speed(truth: torch.Tensor, dream: torch.Tensor, *, speed: torch.Tensor, c
 
 def kinds_table(found: Report) -> list[str]:
     """Balls ahead by kind of window, as lines for a person; none where no ball was seen to fly."""
+    labels = {"random": "random actions", "temperature": f"temperature {found.get('temperature', 1):g}"}
     rows = [("balls", "windows", *(f"{ahead} ahead" for ahead in LOOKS))]
     for name in (name for name in KINDS if f"windows_{name}" in found):
         shares = (found.get(f"ball_recall_{ahead}_ahead_{name}") for ahead in LOOKS)
         shown = ("-" if share is None else f"{share:.2f}" for share in shares)
-        rows.append((f"{name} actions" if name == "random" else name, f"{found[f'windows_{name}']:g}", *shown))
+        rows.append((labels.get(name, name), f"{found[f'windows_{name}']:g}", *shown))
     return [f"  {first:22}" + "".join(f"{cell:>10}" for cell in rest) for first, *rest in rows] if rows[1:] else []
 
 

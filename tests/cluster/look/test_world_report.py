@@ -20,6 +20,7 @@ from cluster.look.world_report import (
     hits,
     judge,
     kinds_table,
+    world_report,
 )
 from cluster.presets import cpu, paper
 from dreamer.types import Batch, State
@@ -102,6 +103,24 @@ def test_a_model_that_shows_exactly_what_is_there_sees_every_ball(monkeypatch: p
     assert blind["ball_recall_1_ahead_slow"] == 0.0
     assert blind["ball_recall"] == 0.0 and "ball_error_15_ahead" not in blind
     assert 0.2 < blind["moved_recall"] < 0.8 and blind["moved_mse"] > 0.1
+
+
+def test_windows_are_dreamt_once_more_at_the_temperature_of_the_behaviours_dreams(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    config, heats = cpu(), list[float]()
+    agent = make_agent(config, env_spec(config))
+    open_loop = agent.world.open_loop
+
+    def dream(batch: Batch, context: int, temperature: float) -> State:
+        heats.append(temperature)
+        return open_loop(batch, context, temperature)
+
+    monkeypatch.setattr(agent.world, "open_loop", dream)
+    found = world_report(agent, config.env, windows=2, seed=0)
+    assert heats == [1.0, 1.0, 0.5] and found["temperature"] == 0.5 and found["windows_temperature"] == 2
+    assert "ball_recall_15_ahead_temperature" in found
+    assert [line.split()[:3] for line in kinds_table(found)][-1] == ["temperature", "0.5", "2"]
 
 
 def test_half_of_a_short_batch_is_context() -> None:
