@@ -1,7 +1,7 @@
 """RSSM.observe in a form where only what depends on the step before stays in the loop.
 
-It takes half (bfloat16) to three quarters (float32) of the plain form's time on a CPU, and a whole update of preset
-`paper` is then 4,800 operations instead of 7,000, each of which a GPU must at least launch.
+It takes half (bfloat16) to three quarters (float32) of the plain form's time on a CPU, and a third fewer operations for
+a whole update of preset `paper`, each of which a GPU must at least launch.
 
 Actions, embeddings and noise are dealt with for all steps at once before the loop, weight gradients after it. Plain
 autograd would multiply gradient and input at every step and add the results up: T small products, each as large as the
