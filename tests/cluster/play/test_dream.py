@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+from contextlib import closing
 from dataclasses import replace
+from itertools import islice
 
 import numpy as np
 import onnx
@@ -12,7 +14,10 @@ import pytest
 import torch
 from onnx import numpy_helper
 
+from actors.env import action_names
 from cluster.assemble import make_agent
+from cluster.look.evaluate import full_games, seeded
+from cluster.look.video import as_batch, decode, make_film, watch
 from cluster.play.dream import INPUTS, OUTPUTS, DreamStep, Seen, draw_noise
 from cluster.play.onnx_file import SMALL, as_onnx
 from cluster.play.starts import StartingPoint
@@ -51,6 +56,25 @@ def test_a_step_is_that_of_the_world_model_with_the_noise_that_it_was_given(
     assert torch.equal(found.discount, shipped.agent.world.predict_discount(feat))
     assert torch.equal(found.value, scalar_mean(shipped.agent.behavior.critic(feat)))
     assert found.policy.sum().item() == pytest.approx(1)
+
+
+@torch.no_grad()
+def test_the_numbers_beside_the_picture_are_those_of_a_film(shipped: Shipped) -> None:
+    """`record` and the page, asked of the same states of a real game."""
+    agent, env = shipped.agent, shipped.env
+    with seeded(0, torch.device("cpu")), closing(full_games(agent, env, slots=1, seed=0)) as game:
+        ticks = list(islice(game, 40))
+        batch = as_batch(ticks, torch.device("cpu"))
+        state = watch(agent, batch)
+    film = make_film(agent, action_names(env), ticks, batch, state)
+    seen = DreamStep(agent).look(State(state.h[:, 0], state.z[:, 0]))
+    for shown, filmed in (
+        (seen.reward, film.predicted_reward),
+        (seen.discount, film.predicted_discount),
+        (seen.value, film.value),
+    ):
+        np.testing.assert_allclose(shown.numpy(), filmed, atol=1e-5)
+    assert np.array_equal(seen.picture.round().byte().numpy(), decode(agent, state)[:, 0])
 
 
 @torch.no_grad()
