@@ -42,7 +42,7 @@ def count_operators(config: Config) -> dict[str, Any]:
     """Of one eager update on the CPU. The number does not depend on the batch, so one window stands for all."""
     config = replace(config, replay=replace(config.replay, batch=1), train=replace(config.train, precision="float32"))
     agent, optimizers, batch = make_learner(config, CPU)
-    step = make_grad_steps(optimizers, clip=config.train.grad_clip)
+    step = make_grad_steps(optimizers, clip=config.train.grad_clip, keras=config.train.adam_keras)
     train_step(agent, step, batch, precision="float32")  # makes the moments
     with Counting() as counted:
         train_step(agent, step, batch, precision="float32", mark=counted.mark)
