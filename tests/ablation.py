@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tests.cluster.catching import CATCH, train_until_learned
-from tests.cluster.tiny import finish, start
+from tests.cluster.tiny import command
 
 AREA = "--env.size 64 --env.shrink area"
 PICTURES = {  # of Breakout
@@ -55,23 +55,16 @@ SECONDS = 7200.0  # for one training or evaluation, on however busy a machine
 Row = list[str]
 
 
-def command(*words: str) -> str:
-    """Runs the command line; returns its stdout."""
-    code, out, err = finish(start(*words), seconds=SECONDS)
-    if code:
-        raise SystemExit(f"{' '.join(words)}\n{err[-2000:]}")
-    return out
-
-
 def breakout(options: str, path: Path, updates: int, seed: int) -> Row:
     """Trains on Breakout and judges what came of it."""
     if not list(path.glob(f"checkpoints/update-{updates:09d}.pt")):
         rhythm = "--cluster.metrics-port -1 --train.image-every 0 --train.checkpoint-every 0"
         where = ["--runtime", "inline", "--device", "cpu", "--run-dir", str(path)]
         limits = ["--updates", str(updates), "--seed", str(seed)]
-        command("train", "--preset", "cpu", *where, *limits, *rhythm.split(), *options.split())
-    score = json.loads(command("evaluate", str(path), "--episodes", "20", "--seed", "1", "--json"))
-    found = json.loads(command("evaluate", str(path), "--world-model", "--episodes", "10", "--seed", "1", "--json"))
+        command("train", "--preset", "cpu", *where, *limits, *rhythm.split(), *options.split(), seconds=SECONDS)
+    judged = ["evaluate", str(path), "--seed", "1", "--json"]
+    score = json.loads(command(*judged, "--episodes", "20", seconds=SECONDS))
+    found = json.loads(command(*judged, "--world-model", "--episodes", "10", seconds=SECONDS))
     numbers = [f"{found[column]:.2f}" if column in found else "-" for column in COLUMNS]
     return [f"{score['mean']:.2f} +- {score['std']:.2f}", *numbers]
 

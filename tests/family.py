@@ -33,7 +33,7 @@ from cluster.run.directory import open_run
 from dreamer.agent import Agent
 from dreamer.equations import plan_return, squash
 from dreamer.types import Start, State
-from tests.cluster.tiny import finish, start
+from tests.cluster.tiny import command
 
 PLANS = "--behavior.cem-candidates 64 --behavior.cem-elites 8 --behavior.horizon 10 --behavior.cem-hold 0.5"
 CEM = f"--behavior.name cem {PLANS} --behavior.cem-rounds 3"
@@ -41,7 +41,7 @@ MCTS = "--behavior.name mcts --behavior.search-learning 8"
 AHEAD = 10  # steps of which a behaviour promises something
 FIRST, LAST, EVERY = 20, 140, 10  # steps of the games at which it is asked
 TIMES = 20  # decisions that are timed
-SECONDS = 6 * 3600.0  # for one command, on however busy a machine
+ALONE: dict[str, Any] = {"OMP_NUM_THREADS": "1", "seconds": 6 * 3600.0}  # one thread; however busy the machine
 CPU = torch.device("cpu")
 
 
@@ -68,14 +68,6 @@ WAYS = {
 }
 
 
-def command(*words: str) -> str:
-    """Runs the command line on one thread; returns its stdout."""
-    code, out, err = finish(start(*words, OMP_NUM_THREADS="1"), seconds=SECONDS)
-    if code:
-        raise SystemExit(f"{' '.join(words)}\n{err[-2000:]}")
-    return out
-
-
 def slug(*words: object) -> str:
     """A file name of words and options."""
     return re.sub(r"[^A-Za-z0-9.]+", "-", " ".join(map(str, words)).replace("--behavior.", "")).strip("-")
@@ -90,7 +82,7 @@ def learned(out: Path, run: Path, way: Way, minutes: float) -> Path:
     if not done.exists():
         shutil.rmtree(folder, ignore_errors=True)  # of a try that was killed
         limits = ["--minutes", str(minutes), "--seed", "1", "--cluster.metrics-port", "-1", "--device", "cpu"]
-        command("dream", str(run), "--run-dir", str(folder), *limits, *way.learns.split())
+        command("dream", str(run), "--run-dir", str(folder), *limits, *way.learns.split(), **ALONE)
         shutil.rmtree(folder / "replay")  # a copy of RUN's
         done.touch()
     return folder
@@ -99,8 +91,8 @@ def learned(out: Path, run: Path, way: Way, minutes: float) -> Path:
 def play(folder: Path, way: Way, kept: Path, games: int) -> dict[str, Any]:
     """What `evaluate` says of a row, played where it is not kept yet."""
     if not kept.exists():
-        found = command("evaluate", str(folder), "--episodes", str(games), "--seed", "1", "--json", *way.plays.split())
-        kept.write_text(found)
+        asked = ["--episodes", str(games), "--seed", "1", "--json", *way.plays.split()]
+        kept.write_text(command("evaluate", str(folder), *asked, **ALONE))
     result: dict[str, Any] = json.loads(kept.read_text())
     return result
 

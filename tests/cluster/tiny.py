@@ -55,6 +55,14 @@ def finish(process: subprocess.Popen[str], seconds: float = 240) -> tuple[int, s
     return process.returncode, out, err
 
 
+def command(*arguments: str, seconds: float, **environment: str) -> str:
+    """The command line's stdout. SystemExit with its last words where it fails."""
+    code, out, err = finish(start(*arguments, **environment), seconds=seconds)
+    if code:
+        raise SystemExit(f"{' '.join(arguments)}\n{err[-2000:]}")
+    return out
+
+
 def rows(path: Path) -> list[dict[str, Any]]:
     """The objects of a .jsonl file; a last line that is being written is left out."""
     if not path.exists():
