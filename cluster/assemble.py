@@ -79,27 +79,28 @@ def load(
     behavior: another one than the run's own, on its world model.
     """
     opened, config = open_run(Path(run).expanduser())
-    own, config = config, replace(config, behavior=behavior or config.behavior)
+    own = config.behavior
+    config = replace(config, behavior=behavior or own)
     check_agent(config)
     found = checkpoint.load(path) if path else checkpoint.load_newest(opened.checkpoints)
     if found is None:
         raise UserError(f"{run} has no checkpoint yet: train it first")
     agent = make_agent(config, env_spec(config, log.warning))
-    if config.behavior != own.behavior:
-        found = weights_for(agent, found, own=own.behavior, run=run)
+    if config.behavior != own:
+        found = weights_for(agent, found, own=own, run=run)
     checkpoint.restore(found, agent)
     return Loaded(agent.to(choose_device(device)).eval(), config, found)
 
 
 def weights_for(agent: Agent, found: Checkpoint, *, own: BehaviorConfig, run: str | Path) -> Checkpoint:
     """What an agent of another behaviour takes of a run's weights. Raises UserError where it would have to learn."""
-    asked, weights, wanted = agent.behavior.config, found.agent, agent.state_dict()
+    asked, weights, needed = agent.behavior.config, found.agent, agent.behavior.state_dict(prefix="behavior.")
     alike = own.name == asked.name or {own.name, asked.name} <= VALUE_AFTER
-    for name, weight in agent.behavior.state_dict(prefix="behavior.").items():
+    for name, weight in needed.items():
         if not alike or name not in weights or weights[name].shape != weight.shape:
             raise UserError(
                 f"{run} has not learned what behavior.name {asked.name} acts by: let it learn in this world model, "
                 f"dream {run} with the same --behavior options, and evaluate that"
             )
-    mine = {name: weight for name, weight in weights.items() if name in wanted or not name.startswith("behavior.")}
+    mine = {name: weight for name, weight in weights.items() if name in needed or not name.startswith("behavior.")}
     return found._replace(agent=mine)
