@@ -28,7 +28,7 @@ from actors.config import EnvConfig
 from actors.env import make_games
 from cluster.assemble import Loaded, load
 from cluster.commands.options import EvaluateOptions, parse
-from cluster.look.evaluate import MAX_PARALLEL, as_played, seeded
+from cluster.look.evaluate import MAX_PARALLEL, seeded
 from cluster.run.directory import open_run
 from dreamer.agent import Agent
 from dreamer.equations import plan_return, squash
@@ -107,7 +107,7 @@ def loaded(folder: Path, plays: str) -> Loaded:
 
 
 class Promise(NamedTuple):
-    """Discounted rewards of the next AHEAD steps, as the model learned them; means over states of the agent's games."""
+    """Discounted rewards of the next AHEAD steps, as the model learned them; means over states of training's games."""
 
     promised: float  # as it dreams them, doing what it would do, at the temperature of its dreams
     kept: float  # as they came
@@ -115,22 +115,27 @@ class Promise(NamedTuple):
 
 @torch.no_grad()
 def promise(agent: Agent, env: EnvConfig, *, gamma: float, seed: int) -> Promise:
-    """Asks the agent in the middle of its games what the next steps will bring, and compares."""
-    states, rewards, goes_on = [], [], []
-    with seeded(seed, CPU), closing(make_games(as_played(env), MAX_PARALLEL, seed)) as games:
+    """Asks the agent in the middle of its games what the next steps will bring, and compares.
+
+    The games have the rules of its training: where nobody serves, an agent that learned to be served waits for long,
+    and that says nothing of its dreams. A state that ends a life is not asked: what follows it is no consequence.
+    """
+    states, rewards, ends = [], [], []
+    with seeded(seed, CPU), closing(make_games(env, MAX_PARALLEL, seed)) as games:
         state, arrived = agent.initial(MAX_PARALLEL), games.reset()
         for _ in range(LAST + AHEAD):
-            obs, prev_action, reward, is_first, _ = map(torch.as_tensor, arrived.step)
+            obs, prev_action, reward, is_first, is_terminal = map(torch.as_tensor, arrived.step)
             action, state = agent.policy_step(state, obs, prev_action, is_first, sample=True)
             states.append(state)
             rewards.append(squash(reward, agent.world.config.reward_squash))
-            goes_on.append(gamma * (1 - torch.as_tensor(arrived.life_lost | arrived.is_last).float()))
+            ends.append(is_terminal | torch.as_tensor(arrived.is_last))
             arrived = games.step(action.numpy())
         promised, kept = [], []
         for t in range(FIRST, LAST, EVERY):
             ahead = slice(t + 1, t + 1 + AHEAD)
-            kept.append(plan_return(torch.stack(rewards[ahead]), discount=torch.stack(goes_on[ahead])))
-            promised.append(dreamt(agent, states[t]))
+            goes_on = gamma * (1 - torch.stack(ends[ahead]).float())
+            kept.append(plan_return(torch.stack(rewards[ahead]), discount=goes_on)[~ends[t]])
+            promised.append(dreamt(agent, states[t])[~ends[t]])
     return Promise(torch.cat(promised).mean().item(), torch.cat(kept).mean().item())
 
 

@@ -25,7 +25,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_what_is_kept_are_the_rewards_after_the_state_that_was_asked(
     run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Games that pay t at step t: after t come t+1 ... t+10, discounted, up to a lost life."""
+    """Games that pay t at step t: after t come t+1 ... t+10, up to a lost life; the state that ends it is not asked."""
     agent, config, _ = load(run)
     made = family.make_games
 
@@ -35,17 +35,16 @@ def test_what_is_kept_are_the_rewards_after_the_state_that_was_asked(
 
         def pays(actions):
             t, arrived = next(steps), step(actions)
-            lost = np.full(MAX_PARALLEL, t in (22, 30))  # the second one on arriving 10 steps after the first question
-            return arrived._replace(
-                step=arrived.step._replace(reward=np.full(MAX_PARALLEL, float(t), np.float32)), life_lost=lost
-            )
+            ends = np.full(MAX_PARALLEL, t in (22, 40))  # the second on arriving 10 steps after the second question
+            reward = np.full(MAX_PARALLEL, float(t), np.float32)
+            return arrived._replace(step=arrived.step._replace(reward=reward, is_terminal=ends))
 
         games.step = pays
         return games
 
     monkeypatch.setattr(family, "make_games", paying)
     monkeypatch.setattr(family, "dreamt", lambda agent, state: torch.full((MAX_PARALLEL,), 5.0))
-    monkeypatch.setattr(family, "LAST", 31)  # asked at 20 and at 30
+    monkeypatch.setattr(family, "LAST", 41)  # asked at 20 and at 30; at 40 a life has ended
     found = family.promise(agent, config.env, gamma=0.5, seed=0)
     first = 21 + 0.5 * 22
     second = sum(0.5 ** (n - 1) * (30 + n) for n in range(1, 11))

@@ -1,18 +1,21 @@
 """Draws the curves of runs: `python docs/results/plot.py OUT.png RUN [RUN ...]`; needs matplotlib.
 
-RUN is a run directory, or a .jsonl file kept from one; its name goes into the legend.
+RUN is a run directory, or a .jsonl file kept from one, or the episodes.jsonl of `tests.ppo`, which learns without a
+world model and has no updates that could be compared; the file's name goes into the legend.
 """
 
 from __future__ import annotations
 
 import csv
 import json
+import statistics
 import sys
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 
 PUBLISHED = Path(__file__).with_name("published.csv")  # method, frames, score: mean over the published seeds
+FRAME_SKIP = 4
 PANELS = {  # title -> (metric, colour) of metrics.jsonl
     "seen: moving pixels; foreseen: rewards, lost lives": [
         ("moved_recall", "tab:blue"),
@@ -35,7 +38,23 @@ PANELS = {  # title -> (metric, colour) of metrics.jsonl
 
 def rows(run: Path) -> list[dict[str, float]]:
     path = run / "metrics.jsonl" if run.is_dir() else run
-    return [json.loads(line) for line in path.read_text().split("\n")[:-1]]  # not one that is being written
+    found = [json.loads(line) for line in path.read_text().split("\n")[:-1]]  # not one that is being written
+    return of_games(found) if "seconds" in found[0] else found
+
+
+def of_games(games: list[dict[str, float]]) -> list[dict[str, float]]:
+    """Reports like a run's: after every 20th game the mean of the last 100."""
+    scores = [game["score"] for game in games]
+    reports = [
+        {
+            "time": game["seconds"],
+            "frame": game["policy_step"] * FRAME_SKIP,
+            "score": statistics.mean(scores[max(0, played - 100) : played]),
+        }
+        for played, game in enumerate(games, start=1)
+        if played % 20 == 0
+    ]
+    return [{"time": 0.0, "frame": 0}, *reports]
 
 
 def published() -> dict[str, list[tuple[float, float]]]:
@@ -48,9 +67,9 @@ def published() -> dict[str, list[tuple[float, float]]]:
     return curves
 
 
-def known(run: list[dict[str, float]], x: list[float], name: str) -> tuple[list[float], list[float]]:
-    """The points of one curve, without those where the metric is missing."""
-    points = [(at, row[name]) for at, row in zip(x, run, strict=True) if row.get(name) is not None]
+def known(run: list[dict[str, float]], x: list[float | None], name: str) -> tuple[list[float], list[float]]:
+    """The points of one curve, without those where the metric or its place is missing."""
+    points = [(at, row[name]) for at, row in zip(x, run, strict=True) if at is not None and row.get(name) is not None]
     return [at for at, _ in points], [value for _, value in points]
 
 
@@ -62,7 +81,7 @@ def main(out: str, *paths: str) -> None:
         minutes = [(row["time"] - run[0]["time"]) / 60 for row in run]
         for panel, x in (
             (by_minutes, minutes),
-            (by_updates, [row["update"] for row in run]),
+            (by_updates, [row.get("update") for row in run]),
             (by_frames, [row["frame"] for row in run]),
         ):
             panel.plot(*known(run, x, "score"), color=f"C{number}", linewidth=2, label=Path(paths[number]).stem)
