@@ -15,12 +15,12 @@ RANDOM = 1.2
 
 
 def table(page: str) -> dict[str, list[float]]:
-    """way -> its scores, one for each world model; in the page's order."""
+    """way, up to a colon -> its scores, one for each world model; in the page's order."""
     found = {}
     for line in page.splitlines():
-        cells = [cell.strip() for cell in line.strip("|").split(" | ")]
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
         if scores := [float(match[1]) for cell in cells[2:] if (match := SCORE.match(cell))]:
-            found[cells[0].replace("**", "").replace("`", "")] = scores
+            found[cells[0].split(":")[0]] = scores
     return found
 
 
@@ -33,7 +33,7 @@ def main(out: str) -> None:
         panel.plot(scores, [place] * len(scores), "o", color="tab:blue")
     panel.axvline(RANDOM, color="gray", linestyle=":")
     panel.set_yticks(places, ways)
-    panel.set(xlabel="points; bar: mean, dots: the world models one by one, dotted: random play")
+    panel.set(xlabel="points; dots: world models, bar: mean, dotted: random play")
     panel.grid(axis="x", alpha=0.3)
     figure.savefig(out, dpi=90)
 
