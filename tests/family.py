@@ -33,6 +33,7 @@ from cluster.run.directory import open_run
 from dreamer.agent import Agent
 from dreamer.equations import plan_return, squash
 from dreamer.types import Start, State
+from replay.atomic import write_text
 from tests.cluster.tiny import command
 
 PLANS = "--behavior.cem-candidates 64 --behavior.cem-elites 8 --behavior.horizon 10 --behavior.cem-hold 0.5"
@@ -92,7 +93,7 @@ def play(folder: Path, way: Way, kept: Path, games: int) -> dict[str, Any]:
     """What `evaluate` says of a row, played where it is not kept yet."""
     if not kept.exists():
         asked = ["--episodes", str(games), "--seed", "1", "--json", *way.plays.split()]
-        kept.write_text(command("evaluate", str(folder), *asked, **ALONE))
+        write_text(kept, command("evaluate", str(folder), *asked, **ALONE))
     result: dict[str, Any] = json.loads(kept.read_text())
     return result
 
